@@ -1,0 +1,21 @@
+//! Client transport for long-lived, real-time connections whose every failure replays from a seed.
+//!
+//! - [`websocket`]: a reconnecting WebSocket connection with requests, subscriptions and lifecycle events.
+//! - [`env`](mod@env): the traits through which all of it sees time, randomness, sockets and tasks.
+//! - [`backoff`]: when a lost connection tries again.
+//! - [`tls`]: how `wss://` peers are verified.
+//!
+//! The package `hpx-sim` runs this code, unmodified, in a simulated world. The repository's `docs/ARCHITECTURE.md` has the
+//! map.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
+
+pub mod backoff;
+mod dial;
+pub mod env;
+mod error;
+#[doc(hidden)]
+pub mod planted;
+pub mod tls;
+pub mod websocket;
+
+pub use error::{Delivery, ErrorKind, Origin, TransportError, TransportResult};
