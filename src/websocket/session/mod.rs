@@ -1,0 +1,596 @@
+//! The session: everything a connection decides, as a pure machine.
+//!
+//! Time, callers, bytes and the peer come in through `handle_*`, each with the `now` of the event; what is to be done comes
+//! out of [`Session::take_actions`], and when to come back out of [`Session::poll_timeout`]. There is no clock, socket,
+//! task, lock or await in here.
+//!
+//! Order of one instant: control, data, link, deadline. A reply that arrives at its deadline wins.
+
+mod heartbeat;
+mod pending;
+mod phase;
+pub(crate) mod port;
+pub(crate) mod subscriptions;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, time::Duration};
+
+use self::{
+    heartbeat::{Beat, Heartbeat},
+    pending::{Kind, PendingRequestStore, Progress},
+    phase::{Phase, TRANSITIONS},
+    port::{Action, ControlCommand, DataCommand, INDEX_MASK, Key, LinkEvent, Outgoing},
+    subscriptions::{SubscriptionStore, TopicId},
+};
+use super::{
+    event::{CloseCause, ConnectionEpoch, ConnectionState, Event, IncomingMessage},
+    message::{Topic, WsMessage},
+    protocol::RouteId,
+};
+use crate::{
+    backoff::{Backoff, BackoffPolicy},
+    env::Timestamp,
+    error::{Delivery, ErrorKind, TransportError},
+    planted::{self, Bug},
+};
+
+/// The settings a session decides by.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionConfig {
+    pub(crate) backoff: BackoffPolicy,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) stable_after: Duration,
+    pub(crate) ping_interval: Option<Duration>,
+    pub(crate) pong_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) auth_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    /// Callers that may wait at once: bounds what a queue of their keys may hold.
+    pub(crate) callers_max: usize,
+    pub(crate) topics_per_message: usize,
+}
+
+/// Asks the protocol handler whether a cause is worth a retry. A pure function to the session.
+pub(crate) type Judge = Box<dyn Fn(&TransportError) -> bool + Send>;
+
+pub(crate) struct Session {
+    config: SessionConfig,
+    judge: Judge,
+    phase: Phase,
+    epoch: ConnectionEpoch,
+    backoff: Backoff,
+    heartbeat: Option<Heartbeat>,
+    /// Not yet encoded, in the order it came.
+    outbox: VecDeque<Queued>,
+    pending: PendingRequestStore,
+    topics: SubscriptionStore,
+    /// Subscribe and unsubscribe messages so far: numbers them.
+    topic_messages: u64,
+    /// Came in before the link was ready: reported after `Connected`. Bounded by [`EARLY_MESSAGES_MAX`].
+    early: Vec<IncomingMessage>,
+    /// Since when the peer has taken no byte of what waits in the write buffer.
+    write_blocked_since: Option<Timestamp>,
+    /// The write buffer takes more data.
+    write_room: bool,
+    /// A close that came while a planted bug was not listening.
+    unheard: Option<CloseCause>,
+    actions: Vec<Action>,
+}
+
+/// One place in the queue for the wire.
+#[derive(Debug)]
+enum Queued {
+    Plain(WsMessage),
+    /// The message lies with the caller's entry in the pending store.
+    Of(Key),
+}
+
+impl Session {
+    pub(crate) fn new(config: SessionConfig, judge: Judge, seed: [u8; 32], hash_seed: u64) -> Self {
+        Self {
+            backoff: Backoff::new(config.backoff, seed),
+            config,
+            judge,
+            phase: Phase::Idle,
+            epoch: ConnectionEpoch(0),
+            heartbeat: None,
+            outbox: VecDeque::new(),
+            pending: PendingRequestStore::new(hash_seed),
+            topics: SubscriptionStore::new(hash_seed),
+            topic_messages: 0,
+            early: Vec::new(),
+            write_blocked_since: None,
+            write_room: true,
+            unheard: None,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Starts the first dial.
+    pub(crate) fn start(&mut self, now: Timestamp) {
+        self.dial(now);
+    }
+
+    /// Somebody wants the connection to end or to begin anew.
+    pub(crate) fn handle_control(&mut self, now: Timestamp, command: ControlCommand) {
+        match command {
+            ControlCommand::Close(cause) => self.close(now, cause),
+            ControlCommand::Reconnect(reason) => match self.phase {
+                Phase::Idle | Phase::Closing { .. } | Phase::Closed => {}
+                // The wait is cut short: the caller knows better.
+                Phase::Backoff { .. } => self.dial(now),
+                Phase::Dialing { .. } | Phase::Authenticating { .. } | Phase::Ready { .. } => {
+                    let text = format!("reconnect was requested: {reason}");
+                    self.retry_after(now, TransportError::new(ErrorKind::ReconnectRequested, text));
+                }
+            },
+        }
+    }
+
+    /// Sets whether any guard wants `topic`.
+    /// The place returned is valid until the topic is forgotten, which only an undesired one is.
+    pub(crate) fn handle_topic(&mut self, topic: &Topic, desired: bool) -> TopicId {
+        self.topics.set_desired(topic, desired)
+    }
+
+    /// A caller queued something for the wire.
+    pub(crate) fn handle_command(&mut self, now: Timestamp, command: DataCommand) {
+        match command {
+            DataCommand::Send { message } => self.outbox.push_back(Queued::Plain(message)),
+            DataCommand::Request { key, message, timeout } => {
+                self.queue_for(now, key, message, Kind::Reply, timeout);
+            }
+            DataCommand::Confirm { key, message, timeout } => {
+                self.queue_for(now, key, message, Kind::Confirmation, timeout);
+            }
+        }
+        self.compact_outbox();
+    }
+
+    /// Something happened to the link.
+    pub(crate) fn handle_link(&mut self, now: Timestamp, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { greetings, auth } => self.link_up(now, greetings, auth),
+            LinkEvent::Down(cause) => self.lose(now, cause),
+            LinkEvent::Alive => {
+                if let Some(heartbeat) = &mut self.heartbeat {
+                    heartbeat.alive();
+                }
+            }
+            LinkEvent::AuthAccepted => {
+                if matches!(self.phase, Phase::Authenticating { .. }) {
+                    self.become_ready(now);
+                }
+            }
+            LinkEvent::AuthRejected(error) => {
+                if matches!(self.phase, Phase::Authenticating { .. }) {
+                    self.lose(now, error);
+                }
+            }
+            LinkEvent::Incoming(message) => self.incoming(message),
+            LinkEvent::PongDue(message) => {
+                if self.phase.link_is_up() && !matches!(self.phase, Phase::Closing { said: true, .. }) {
+                    self.actions.push(Action::Write(Outgoing::Plain(message)));
+                }
+            }
+            LinkEvent::Flushed { pending, progressed, room } => {
+                self.write_room = room;
+                if !pending {
+                    self.write_blocked_since = None;
+                } else if progressed || self.write_blocked_since.is_none() {
+                    self.write_blocked_since = Some(now);
+                }
+            }
+        }
+    }
+
+    /// The caller that a reply of this id answers, if it was written and still waits. Its entry is gone afterwards.
+    pub(crate) fn handle_reply(&mut self, id: &RouteId<'_>) -> Option<Key> {
+        self.pending.answer(id)
+    }
+
+    /// Notes that the request `key` goes by another id than its sequence number.
+    pub(crate) fn handle_named(&mut self, key: Key, id: super::message::RequestId) {
+        self.pending.name(key, id);
+    }
+
+    /// Deadlines that have come. Called after everything else of the same instant.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        match &self.phase {
+            Phase::Backoff { until } if *until <= now => self.end_backoff(now),
+            Phase::Dialing { deadline } if *deadline <= now => {
+                self.lose(now, timeout("no link within connect_timeout of", self.config.connect_timeout));
+            }
+            Phase::Authenticating { deadline } if *deadline <= now => {
+                self.lose(
+                    now,
+                    timeout(
+                        "no answer to the authentication within auth_timeout of",
+                        self.config.auth_timeout,
+                    ),
+                );
+            }
+            Phase::Closing { deadline, cause, .. } if *deadline <= now => {
+                let cause = cause.clone();
+                self.end(cause);
+            }
+            _ => {}
+        }
+        self.check_liveness(now);
+        self.expire(now);
+    }
+
+    /// Takes what is to be done, in order. Everything that may be written by now is among it.
+    pub(crate) fn take_actions(&mut self, actions: &mut Vec<Action>) {
+        self.reconcile_topics();
+        self.release_outbox();
+        actions.append(&mut self.actions);
+    }
+
+    /// True if [`take_actions`](Self::take_actions) has something to give.
+    pub(crate) fn has_work(&self) -> bool {
+        let open = match self.phase {
+            Phase::Ready { .. } => !self.outbox.is_empty() || self.topics.has_changes(),
+            Phase::Closing { said, .. } => !said,
+            _ => false,
+        };
+        !self.actions.is_empty() || (open && self.write_room)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
+        let phase = match self.phase {
+            Phase::Backoff { until } => Some(until),
+            Phase::Dialing { deadline } | Phase::Authenticating { deadline } => Some(deadline),
+            Phase::Closing { deadline, .. } => Some(deadline),
+            Phase::Idle | Phase::Ready { .. } | Phase::Closed => None,
+        };
+        let heartbeat = self.heartbeat.as_ref().map(Heartbeat::deadline);
+        let write = self.write_deadline();
+        [phase, heartbeat, write, self.pending.deadline()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn state(&self) -> ConnectionState {
+        self.phase.state(self.backoff.attempt())
+    }
+
+    /// The number of the latest link.
+    pub(crate) fn epoch(&self) -> ConnectionEpoch {
+        self.epoch
+    }
+
+    pub(crate) fn awaits_auth(&self) -> bool {
+        matches!(self.phase, Phase::Authenticating { .. })
+    }
+
+    /// The topic's place, if the peer has been told of it on this link.
+    pub(crate) fn told(&self, topic: &str) -> Option<TopicId> {
+        self.topics.told(topic)
+    }
+
+    pub(crate) fn is_told(&self, id: TopicId) -> bool {
+        self.topics.is_told(id)
+    }
+
+    /// True if `id` is of a subscribe or unsubscribe message.
+    pub(crate) fn is_topic_message(id: &RouteId<'_>) -> bool {
+        match id {
+            RouteId::Number(number) => Key::from_sequence(*number).index == INDEX_MASK,
+            RouteId::Text(_) => false,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        debug_assert!(
+            TRANSITIONS.contains(&(self.phase.name(), phase.name())),
+            "illegal step from {} to {}",
+            self.phase.name(),
+            phase.name()
+        );
+        self.phase = phase;
+    }
+
+    fn dial(&mut self, now: Timestamp) {
+        self.enter(Phase::Dialing { deadline: now + self.config.connect_timeout });
+        self.actions.push(Action::Dial { attempt: self.backoff.attempt() });
+    }
+
+    fn end_backoff(&mut self, now: Timestamp) {
+        match self.unheard.take() {
+            Some(cause) => self.end(cause),
+            None => self.dial(now),
+        }
+    }
+
+    fn link_up(&mut self, now: Timestamp, greetings: Vec<WsMessage>, auth: Option<WsMessage>) {
+        self.epoch.0 += 1;
+        self.write_room = true;
+        self.write_blocked_since = None;
+        for message in greetings {
+            self.actions.push(Action::Write(Outgoing::Plain(message)));
+        }
+        match auth {
+            Some(message) => {
+                self.enter(Phase::Authenticating { deadline: now + self.config.auth_timeout });
+                self.actions.push(Action::Write(Outgoing::Plain(message)));
+            }
+            None => self.become_ready(now),
+        }
+    }
+
+    fn become_ready(&mut self, now: Timestamp) {
+        self.enter(Phase::Ready { since: now });
+        self.heartbeat = self
+            .config
+            .ping_interval
+            .map(|interval| Heartbeat::start(interval, self.config.pong_timeout, now));
+        if planted::alive(Bug::AttemptResetAtConnect) {
+            self.backoff.reset();
+        }
+        // Order matters: subscriptions are on the wire before the user hears of the link, and before queued sends.
+        self.reconcile_topics();
+        self.actions.push(Action::Emit(Event::Connected { epoch: self.epoch }));
+        for message in std::mem::take(&mut self.early) {
+            self.actions.push(Action::Emit(Event::Message(message)));
+        }
+    }
+
+    fn incoming(&mut self, message: IncomingMessage) {
+        match self.phase {
+            Phase::Ready { .. } => self.actions.push(Action::Emit(Event::Message(message))),
+            Phase::Authenticating { .. } if self.early.len() < EARLY_MESSAGES_MAX => self.early.push(message),
+            // Nobody is promised messages outside an epoch.
+            _ => {}
+        }
+    }
+
+    fn queue_for(&mut self, now: Timestamp, key: Key, message: WsMessage, kind: Kind, wait: Duration) {
+        if matches!(self.phase, Phase::Closing { .. } | Phase::Closed) && kind == Kind::Reply {
+            self.actions.push(Action::Answer(key, Err(closing())));
+            return;
+        }
+        self.pending.insert(key, message, kind, now + wait);
+        self.outbox.push_back(Queued::Of(key));
+    }
+
+    /// Keys whose callers are gone must not pile up while nothing is written.
+    fn compact_outbox(&mut self) {
+        if self.outbox.len() > 2 * self.config.callers_max {
+            let pending = &self.pending;
+            self.outbox.retain(|queued| match queued {
+                Queued::Plain(_) => true,
+                Queued::Of(key) => pending.contains(*key),
+            });
+        }
+    }
+
+    /// Says the difference between the topics desired and those told.
+    fn reconcile_topics(&mut self) {
+        if !matches!(self.phase, Phase::Ready { .. }) || !self.topics.has_changes() {
+            return;
+        }
+        let difference = self.topics.reconcile();
+        let most = self.config.topics_per_message.max(1);
+        for topics in difference.unsubscribe.chunks(most) {
+            let sequence = self.next_topic_sequence();
+            self.actions.push(Action::Write(Outgoing::Unsubscribe { topics: topics.to_vec(), sequence }));
+        }
+        for chunk in difference.subscribe.chunks(most) {
+            let sequence = self.next_topic_sequence();
+            let topics = chunk.iter().map(|(_, topic)| topic.clone()).collect();
+            self.actions.push(Action::Write(Outgoing::Subscribe { topics, sequence }));
+            for (id, _) in chunk {
+                self.actions.push(Action::Told(*id, self.epoch));
+            }
+        }
+    }
+
+    fn next_topic_sequence(&mut self) -> u64 {
+        self.topic_messages += 1;
+        Key { index: INDEX_MASK, generation: self.topic_messages }.sequence()
+    }
+
+    /// Moves from the queue to the wire what the wire takes.
+    fn release_outbox(&mut self) {
+        let open = match self.phase {
+            Phase::Ready { .. } => true,
+            Phase::Closing { said, .. } => !said,
+            _ => false,
+        };
+        if !open {
+            return;
+        }
+        let mut sends = 0;
+        // Bounded by the queue: one flush per wake gives the room back.
+        while self.write_room
+            && let Some(queued) = self.outbox.pop_front()
+        {
+            match queued {
+                Queued::Plain(message) => {
+                    sends += 1;
+                    self.actions.push(Action::Write(Outgoing::Plain(message)));
+                }
+                Queued::Of(key) => match self.pending.release(key) {
+                    Some((message, Kind::Reply)) => {
+                        self.actions.push(Action::Write(Outgoing::Request { key, message }));
+                    }
+                    Some((message, Kind::Confirmation)) => {
+                        self.actions.push(Action::Write(Outgoing::Confirmed { key, message }));
+                    }
+                    None => {}
+                },
+            }
+        }
+        if sends > 0 {
+            self.actions.push(Action::Release { sends });
+        }
+        if self.outbox.is_empty()
+            && let Phase::Closing { said, .. } = &mut self.phase
+        {
+            *said = true;
+            self.actions.push(Action::Write(Outgoing::Close));
+        }
+    }
+
+    fn check_liveness(&mut self, now: Timestamp) {
+        if self.write_deadline().is_some_and(|deadline| deadline <= now) {
+            self.lose(
+                now,
+                timeout("the peer took no byte within write_timeout of", self.config.write_timeout),
+            );
+            return;
+        }
+        let beat = self.heartbeat.as_mut().map_or(Beat::Nothing, |heartbeat| heartbeat.beat(now));
+        match beat {
+            Beat::Nothing => {}
+            Beat::Ping => self.actions.push(Action::Write(Outgoing::Ping)),
+            Beat::Dead => {
+                self.lose(now, timeout("no byte came in within pong_timeout of", self.config.pong_timeout));
+            }
+        }
+    }
+
+    fn write_deadline(&self) -> Option<Timestamp> {
+        let blocked = self.write_blocked_since.filter(|_| !matches!(self.phase, Phase::Closing { .. }))?;
+        Some(blocked + self.config.write_timeout)
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        let actions = &mut self.actions;
+        self.pending.expire(now, |key, progress, kind| {
+            let (text, delivery) = match (kind, progress) {
+                (Kind::Confirmation, _) => {
+                    ("the message was not written within request_timeout", Delivery::NotSent)
+                }
+                (Kind::Reply, Progress::Queued) => {
+                    ("the request was not written within its timeout", Delivery::NotSent)
+                }
+                (Kind::Reply, Progress::Written) => {
+                    ("no reply came within the request's timeout", Delivery::MaybeSent)
+                }
+            };
+            let error = TransportError::new(ErrorKind::Timeout, text).with_delivery(delivery);
+            actions.push(Action::Answer(key, Err(error)));
+        });
+    }
+
+    /// The dial failed or the link is gone.
+    fn lose(&mut self, now: Timestamp, cause: TransportError) {
+        match &self.phase {
+            Phase::Closing { cause, .. } => {
+                let cause = cause.clone();
+                self.end(cause);
+            }
+            Phase::Idle | Phase::Backoff { .. } | Phase::Closed => {}
+            Phase::Dialing { .. } | Phase::Authenticating { .. } | Phase::Ready { .. } => {
+                if (self.judge)(&cause) {
+                    self.retry_after(now, cause);
+                } else {
+                    self.drop_link(now, &cause);
+                    self.end(CloseCause::Refused(cause));
+                }
+            }
+        }
+    }
+
+    fn retry_after(&mut self, now: Timestamp, cause: TransportError) {
+        self.drop_link(now, &cause);
+        let attempts = self.backoff.attempt();
+        if self.config.max_attempts.is_some_and(|max| attempts >= max) {
+            self.end(CloseCause::RetriesExhausted { attempts, last: cause });
+            return;
+        }
+        let delay = self.backoff.next_delay(cause.retry_after());
+        self.enter(Phase::Backoff { until: now + delay });
+        self.actions.push(Action::Emit(Event::Retrying { attempt: self.backoff.attempt(), delay, cause }));
+    }
+
+    /// Ends the link, whatever it was doing. Written requests fail at once: no reply of this link will be taken any more.
+    fn drop_link(&mut self, now: Timestamp, cause: &TransportError) {
+        self.heartbeat = None;
+        self.write_blocked_since = None;
+        self.early.clear();
+        self.actions.push(Action::Hangup { say_goodbye: self.phase.link_is_up() });
+        let actions = &mut self.actions;
+        self.pending.lose_written(|key| {
+            let error = TransportError::with_source(
+                ErrorKind::Io,
+                "the link was lost before the reply came",
+                cause.clone(),
+            );
+            actions.push(Action::Answer(key, Err(error.with_delivery(Delivery::MaybeSent))));
+        });
+        self.topics.forget_told();
+        if let Phase::Ready { since } = self.phase {
+            if now - since >= self.config.stable_after {
+                self.backoff.reset();
+            }
+            self.actions.push(Action::Emit(Event::Disconnected { epoch: self.epoch, reason: cause.clone() }));
+        }
+    }
+
+    fn close(&mut self, now: Timestamp, cause: CloseCause) {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Closed => {}
+            Phase::Backoff { .. } if planted::alive(Bug::DeafBackoff) => self.unheard = Some(cause),
+            Phase::Idle | Phase::Dialing { .. } | Phase::Backoff { .. } => {
+                self.actions.push(Action::Hangup { say_goodbye: false });
+                self.end(cause);
+            }
+            Phase::Authenticating { .. } | Phase::Ready { .. } => self.start_closing(now, cause),
+        }
+    }
+
+    fn start_closing(&mut self, now: Timestamp, cause: CloseCause) {
+        // Before authentication nothing of the callers' may be written: the Close frame goes alone, what waits is counted.
+        let was_ready = matches!(self.phase, Phase::Ready { .. });
+        if was_ready {
+            let reason = cause.to_error();
+            self.actions.push(Action::Emit(Event::Disconnected { epoch: self.epoch, reason }));
+        } else {
+            self.actions.push(Action::Write(Outgoing::Close));
+        }
+        self.heartbeat = None;
+        let deadline = now + self.config.close_timeout;
+        self.enter(Phase::Closing { deadline, cause, said: !was_ready });
+        let actions = &mut self.actions;
+        let pending = &mut self.pending;
+        pending.fail_requests(|key, progress| {
+            let delivery =
+                if progress == Progress::Written { Delivery::MaybeSent } else { Delivery::NotSent };
+            actions.push(Action::Answer(key, Err(closing().with_delivery(delivery))));
+        });
+    }
+
+    fn end(&mut self, cause: CloseCause) {
+        if self.phase.link_is_up() {
+            self.actions.push(Action::Hangup { say_goodbye: false });
+        }
+        let error = cause.to_error();
+        let actions = &mut self.actions;
+        self.pending.clear(|key, progress| {
+            let delivery =
+                if progress == Progress::Written { Delivery::MaybeSent } else { Delivery::NotSent };
+            actions.push(Action::Answer(key, Err(error.clone().with_delivery(delivery))));
+        });
+        let unsent = self.outbox.iter().filter(|queued| matches!(queued, Queued::Plain(_))).count() as u64;
+        self.outbox.clear();
+        self.heartbeat = None;
+        self.write_blocked_since = None;
+        self.enter(Phase::Closed);
+        self.actions.push(Action::End { cause, unsent });
+    }
+}
+
+fn timeout(what: &str, limit: Duration) -> TransportError {
+    TransportError::new(ErrorKind::Timeout, format!("{what} {limit:?}"))
+}
+
+fn closing() -> TransportError {
+    TransportError::new(ErrorKind::Closed, "the connection is closing")
+}
+
+/// Enough for the greetings of any API seen; more before authentication is noise, and is dropped.
+const EARLY_MESSAGES_MAX: usize = 64;
