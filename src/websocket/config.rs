@@ -77,7 +77,7 @@ impl WsConfig {
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(1),
             max_message_size: 16 << 20,
-            read_buffer_size: 32 << 10,
+            read_buffer_size: 64 << 10,
             headers: Vec::new(),
             subprotocols: Vec::new(),
             tls: TlsConfig::default(),
@@ -207,7 +207,7 @@ impl WsConfig {
         self
     }
 
-    /// Bytes read at once, and held per link while idle. Default 32 KiB.
+    /// Bytes read at once, and held per link while idle. Default 64 KiB.
     pub fn read_buffer_size(mut self, bytes: usize) -> Self {
         self.read_buffer_size = bytes;
         self

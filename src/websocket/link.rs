@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::{
     Message,
@@ -30,6 +31,8 @@ pub(crate) struct Link<S> {
     stream: MaybeTls<S>,
     codec: WebSocketContext,
     out: WriteBuffer,
+    /// Came in behind the answer to the upgrade: read before the stream.
+    rest: Bytes,
     /// The stream may hold back what was written until it is flushed.
     unflushed: bool,
     /// Bytes came in since the last look.
@@ -75,7 +78,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             .max_frame_size(Some(max_message_size));
         Self {
             stream,
-            codec: WebSocketContext::from_partially_read(rest, Role::Client, Some(config)),
+            // Not `from_partially_read`: a buffer begun with few bytes would be replaced by ones as small, whenever messages
+            // still held by their readers keep it from being reused.
+            codec: WebSocketContext::new(Role::Client, Some(config)),
+            rest: Bytes::from(rest),
             out: WriteBuffer::new(mask_seed),
             unflushed: false,
             received: true,
@@ -84,7 +90,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// The next thing that came in. Cancel safe: what was read is kept.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
-        let mut io = Io { stream: &mut self.stream, out: &mut self.out, received: &mut self.received, cx };
+        let mut io = Io {
+            stream: &mut self.stream,
+            rest: &mut self.rest,
+            out: &mut self.out,
+            received: &mut self.received,
+            cx,
+        };
         let inbound = match self.codec.read(&mut io) {
             Ok(Message::Text(text)) => Inbound::Message(WsMessage::Text(Text::from_utf8(text))),
             Ok(Message::Binary(bytes)) => Inbound::Message(WsMessage::Binary(bytes)),
@@ -168,6 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 /// The stream as tungstenite sees it: reads go to the socket, writes into the buffer.
 struct Io<'a, 'b, S> {
     stream: &'a mut MaybeTls<S>,
+    rest: &'a mut Bytes,
     out: &'a mut WriteBuffer,
     received: &'a mut bool,
     cx: &'a mut Context<'b>,
@@ -175,6 +188,11 @@ struct Io<'a, 'b, S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Read for Io<'_, '_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if !self.rest.is_empty() {
+            let length = self.rest.len().min(bytes.len());
+            bytes[..length].copy_from_slice(&self.rest.split_to(length));
+            return Ok(length);
+        }
         let mut buf = ReadBuf::new(bytes);
         match Pin::new(&mut *self.stream).poll_read(self.cx, &mut buf) {
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),

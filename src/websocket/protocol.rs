@@ -158,12 +158,16 @@ pub trait ProtocolHandler: Send + Sync + 'static {
 
     /// Where a message goes, found in one pass and borrowing from it. A binary message comes here only if
     /// [`decode_binary`](Self::decode_binary) left it binary.
+    ///
+    /// The default asks the other methods in turn and takes the whole of a reply for the answer, so that no reply is an
+    /// error to it.
     fn route<'m>(&self, message: &'m WsMessage) -> Route<'m> {
         route_by_parts(self, message)
     }
 
     /// Appends the request `payload` with `id` put in to `out`. The default is
-    /// [`inject_request_id`](Self::inject_request_id) for text; a binary payload is taken as it is.
+    /// [`inject_request_id`](Self::inject_request_id) for text; a binary payload is taken as it is and must hold an id the
+    /// peer will answer to.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ use self::{
 };
 use super::{
     event::{CloseCause, ConnectionEpoch, ConnectionState, Event, IncomingMessage},
-    message::{Topic, WsMessage},
+    message::{RequestId, Topic, WsMessage},
     protocol::RouteId,
 };
 use crate::{
@@ -192,7 +192,7 @@ impl Session {
     }
 
     /// Notes that the request `key` goes by another id than its sequence number.
-    pub(crate) fn handle_named(&mut self, key: Key, id: super::message::RequestId) {
+    pub(crate) fn handle_named(&mut self, key: Key, id: RequestId) {
         self.pending.name(key, id);
     }
 
@@ -274,12 +274,13 @@ impl Session {
         self.topics.is_told(id)
     }
 
-    /// True if `id` is of a subscribe or unsubscribe message.
+    /// True if `id` is of a subscribe or unsubscribe message. Some peers echo a number as text.
     pub(crate) fn is_topic_message(id: &RouteId<'_>) -> bool {
-        match id {
-            RouteId::Number(number) => Key::from_sequence(*number).index == INDEX_MASK,
-            RouteId::Text(_) => false,
-        }
+        let number = match id {
+            RouteId::Number(number) => Some(*number),
+            RouteId::Text(text) => RequestId::parse_canonical(text),
+        };
+        number.is_some_and(|number| Key::from_sequence(number).index == INDEX_MASK)
     }
 
     fn enter(&mut self, phase: Phase) {

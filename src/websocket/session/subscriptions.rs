@@ -183,7 +183,7 @@ mod tests {
         store.set_desired(&topic, true);
         store.reconcile();
         store.set_desired(&topic, false);
-        assert_eq!(store.reconcile().unsubscribe, [topic.clone()]);
+        assert_eq!(store.reconcile().unsubscribe, std::slice::from_ref(&topic));
         assert!(store.told("a").is_none());
     }
 

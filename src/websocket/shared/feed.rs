@@ -138,6 +138,11 @@ impl FeedQueue {
         Taken::Updates
     }
 
+    /// True if the guard has taken everything.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.inner.lock().updates.is_empty()
+    }
+
     /// Messages queued and not yet taken.
     pub(crate) fn len(&self) -> usize {
         let inner = self.inner.lock();

@@ -193,9 +193,9 @@ fn play(seed: u64) -> usize {
     let mut source = Unstructured::new(&bytes);
     let config = SessionConfig {
         backoff: POLICY,
-        max_attempts: (seed % 3 == 0).then_some(6),
+        max_attempts: seed.is_multiple_of(3).then_some(6),
         stable_after: Duration::from_secs(5),
-        ping_interval: (seed % 2 == 0).then_some(Duration::from_secs(3)),
+        ping_interval: seed.is_multiple_of(2).then_some(Duration::from_secs(3)),
         pong_timeout: Duration::from_secs(2),
         connect_timeout: Duration::from_secs(5),
         auth_timeout: Duration::from_secs(5),

@@ -1,0 +1,359 @@
+//! The driver: one task that owns the socket and does what the session decides.
+//!
+//! One loop, one await. A turn takes in everything that has happened, in the order control, data, link, deadline; lets the
+//! session decide; carries the decisions out; and flushes once. Every step is synchronous, reads are bounded per turn, and
+//! nothing a caller, a reader or the peer does or leaves undone can block it.
+
+mod inbound;
+mod outbound;
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use rand_chacha::{ChaCha12Rng, rand_core::Rng};
+use rustls::pki_types::ServerName;
+use tracing::{Span, debug};
+
+use super::{
+    config::{Endpoint, WsConfig},
+    event::{CloseCause, ConnectionEpoch},
+    link::Link,
+    message::{Topic, WsMessage},
+    protocol::ProtocolHandler,
+    session::{
+        Session, SessionConfig,
+        port::{Action, ControlCommand, DataCommand, Key, LinkEvent, Reply},
+        subscriptions::TopicId,
+    },
+    shared::{Limits, Shared, feed::FeedQueue},
+    upgrade::Upgrade,
+};
+use crate::{
+    backoff::{Purpose, stream},
+    dial::Target,
+    env::{Env, Timer, Timestamp},
+    error::{ErrorKind, TransportError, TransportResult},
+    planted::{self, Bug},
+};
+
+/// A dial under way: one box per link.
+type Dialing<S> = Pin<Box<dyn Future<Output = TransportResult<Link<S>>> + Send>>;
+
+pub(crate) struct Driver<E: Env, H> {
+    env: E,
+    handler: Arc<H>,
+    shared: Arc<Shared>,
+    session: Session,
+    target: Target,
+    upgrade: Arc<Upgrade>,
+    config: DriverConfig,
+    /// Draws nonces and mask seeds.
+    draws: ChaCha12Rng,
+    wire: Wire<E::Stream>,
+    /// The dial was made in this turn, after the link had its poll.
+    unpolled: bool,
+    /// The guards of each topic, by its place in the session's store.
+    feeds: Vec<Feed>,
+    /// Places with messages in this turn.
+    touched: Vec<TopicId>,
+    /// A guard that was given part of a full burst, and for how many turns its reader is still waited for.
+    awaited: Option<(Arc<FeedQueue>, u32)>,
+    timer: Pin<Box<E::Timer>>,
+    armed: Option<Timestamp>,
+    span: Span,
+    /// What of the handler is being called, so that a panic can be laid at its door.
+    calling: Option<&'static str>,
+    scratch: Scratch,
+    #[cfg(hpx_planted)]
+    stray: super::stray::Stray<E::Stream>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct DriverConfig {
+    connect_timeout: Duration,
+    auth_on_connect: bool,
+    use_websocket_ping: bool,
+    read_burst: usize,
+}
+
+/// The one socket.
+enum Wire<S> {
+    Down,
+    Dialing(Dialing<S>),
+    Up(Box<Link<S>>),
+}
+
+/// Where a topic's messages go.
+#[derive(Default)]
+struct Feed {
+    topic: Option<Topic>,
+    guards: Vec<Arc<FeedQueue>>,
+    /// Messages of this turn: appended to each guard's queue at its end, under one lock.
+    batch: Vec<WsMessage>,
+}
+
+/// Buffers kept from turn to turn.
+#[derive(Default)]
+struct Scratch {
+    data: Vec<DataCommand>,
+    actions: Vec<Action>,
+    answers: Vec<(Key, TransportResult<Reply>)>,
+    encoded: Vec<u8>,
+    wakers: Vec<Waker>,
+}
+
+/// How a turn ended.
+enum Turn {
+    /// Nothing is left to do until something wakes the driver.
+    Rest,
+    /// There is more to read: the others get their turn first.
+    Yield,
+    /// Something new is to be done at once.
+    Again,
+    Ended,
+}
+
+impl<E: Env, H: ProtocolHandler> Driver<E, H> {
+    /// # Errors
+    ///
+    /// `Config`, for what only shows when the parts are put together.
+    pub(crate) fn new(
+        env: E,
+        handler: H,
+        config: &WsConfig,
+        seed: [u8; 32],
+        shared: Arc<Shared>,
+    ) -> TransportResult<Self> {
+        let endpoint = Endpoint::parse(&config.url)?;
+        let handler = Arc::new(handler);
+        let tls = match endpoint.tls {
+            false => None,
+            true => {
+                let name = ServerName::try_from(endpoint.host.clone())
+                    .map_err(|_| TransportError::config("url", "has a host that no certificate can name"))?;
+                Some((config.tls.client_config(&env)?, name))
+            }
+        };
+        let judge = {
+            let handler = Arc::clone(&handler);
+            Box::new(move |cause: &TransportError| handler.should_reconnect(cause))
+        };
+        let session_config = SessionConfig {
+            backoff: config.backoff,
+            max_attempts: config.reconnect_max_attempts,
+            stable_after: config.stable_after,
+            ping_interval: config.ping_interval,
+            pong_timeout: config.pong_timeout,
+            connect_timeout: config.connect_timeout,
+            auth_timeout: config.auth_timeout,
+            write_timeout: config.write_timeout,
+            close_timeout: config.close_timeout,
+            callers_max: Limits::of(config).callers_max(),
+            topics_per_message: handler.topics_per_message(),
+        };
+        let hash_seed = stream(seed, Purpose::Hasher).next_u64();
+        let span = tracing::info_span!(target: "hpx_transport", "connection", url = %endpoint.redacted());
+        Ok(Self {
+            timer: Box::pin(env.timer()),
+            session: Session::new(session_config, judge, seed, hash_seed),
+            target: Target { host: endpoint.host.clone(), port: endpoint.port, tls },
+            upgrade: Upgrade::new(config, &endpoint),
+            config: DriverConfig {
+                connect_timeout: config.connect_timeout,
+                auth_on_connect: config.auth_on_connect,
+                use_websocket_ping: config.use_websocket_ping,
+                read_burst: config.subscription_channel_capacity.clamp(1, READ_BURST_MAX),
+            },
+            draws: stream(seed, Purpose::Links),
+            env,
+            handler,
+            shared,
+            wire: Wire::Down,
+            unpolled: false,
+            feeds: Vec::new(),
+            touched: Vec::new(),
+            awaited: None,
+            armed: None,
+            span,
+            calling: None,
+            scratch: Scratch::default(),
+            #[cfg(hpx_planted)]
+            stray: super::stray::Stray::default(),
+        })
+    }
+
+    /// Runs the connection to its end.
+    pub(crate) async fn run(mut self) {
+        let now = self.env.now();
+        self.session.start(now);
+        poll_fn(|cx| {
+            // After a panic nothing of the driver is used but its end.
+            match catch_unwind(AssertUnwindSafe(|| self.poll_turns(cx))) {
+                Ok(poll) => poll,
+                Err(_) => {
+                    self.fail();
+                    Poll::Ready(())
+                }
+            }
+        })
+        .await;
+    }
+
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let span = self.span.clone();
+        let _entered = span.enter();
+        for _ in 0..TURNS_MAX {
+            match self.turn(cx) {
+                Turn::Again => {}
+                Turn::Rest => return Poll::Pending,
+                Turn::Ended => return Poll::Ready(()),
+                Turn::Yield => break,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        let now = self.env.now();
+        self.take_commands(now, cx);
+        let more = self.read(now, cx);
+        self.session.handle_timeout(now);
+        if self.perform() {
+            return Turn::Ended;
+        }
+        self.deliver(more);
+        self.flush(now, cx);
+        if more {
+            return Turn::Yield;
+        }
+        self.arm(cx)
+    }
+
+    /// Control, then data.
+    fn take_commands(&mut self, now: Timestamp, cx: &mut Context<'_>) {
+        let mut data = std::mem::take(&mut self.scratch.data);
+        let wanted = self.shared.take_commands(&mut data, cx.waker());
+        if wanted.topics_marked {
+            self.follow_topics();
+        }
+        if let Some(command) = wanted.reconnect {
+            self.session.handle_control(now, command);
+        }
+        if let Some(command) = wanted.close {
+            let deaf = planted::alive(Bug::DriverOutlivesHandles)
+                && matches!(command, ControlCommand::Close(CloseCause::HandlesDropped));
+            if !deaf {
+                self.session.handle_control(now, command);
+            }
+        }
+        for command in data.drain(..) {
+            self.session.handle_command(now, command);
+        }
+        self.scratch.data = data;
+    }
+
+    /// Makes feeds and session follow what the guards want.
+    fn follow_topics(&mut self) {
+        for (topic, guards) in self.shared.take_marked_topics() {
+            let id = self.session.handle_topic(&topic, !guards.is_empty());
+            if self.feeds.len() <= id.0 {
+                self.feeds.resize_with(id.0 + 1, Feed::default);
+            }
+            if self.session.is_told(id) {
+                mark_epoch(&guards, self.session.epoch(), &mut self.scratch.wakers);
+            }
+            let feed = &mut self.feeds[id.0];
+            feed.guards = guards;
+            feed.topic = Some(topic);
+            // Messages of this turn that were meant for guards now gone.
+            if feed.guards.is_empty() {
+                feed.batch.clear();
+            }
+        }
+    }
+
+    fn lose(&mut self, now: Timestamp, cause: TransportError) {
+        self.calling = Some("should_reconnect");
+        self.session.handle_link(now, LinkEvent::Down(cause));
+        self.calling = None;
+    }
+
+    fn flush(&mut self, now: Timestamp, cx: &mut Context<'_>) {
+        let Wire::Up(link) = &mut self.wire else { return };
+        match link.flush(cx) {
+            Ok(flush) => {
+                let room = link.has_room();
+                let (pending, progressed) = (flush.pending, flush.progressed);
+                self.session.handle_link(now, LinkEvent::Flushed { pending, progressed, room });
+            }
+            Err(cause) => {
+                self.wire = Wire::Down;
+                self.lose(now, cause);
+            }
+        }
+    }
+
+    /// Sets the alarm, and looks whether something is left to do.
+    fn arm(&mut self, cx: &mut Context<'_>) -> Turn {
+        if std::mem::take(&mut self.unpolled) || self.session.has_work() {
+            return Turn::Again;
+        }
+        let Some(at) = self.session.poll_timeout() else { return Turn::Rest };
+        if self.armed != Some(at) {
+            self.timer.as_mut().arm(at);
+            self.armed = Some(at);
+        }
+        match self.timer.as_mut().poll_expired(cx) {
+            Poll::Pending => Turn::Rest,
+            Poll::Ready(()) => {
+                // The clock decides, not the alarm: rung early, it is set again.
+                self.armed = None;
+                Turn::Again
+            }
+        }
+    }
+
+    /// A panic came up through the driver.
+    fn fail(&mut self) {
+        let error = match self.calling {
+            Some(method) => {
+                let text = format!("the protocol handler panicked in {method}");
+                TransportError::new(ErrorKind::HandlerPanicked, text)
+            }
+            None => TransportError::new(ErrorKind::DriverDropped, "the driver of the connection panicked"),
+        };
+        self.end(CloseCause::Failed(error), 0);
+    }
+}
+
+impl<E: Env, H> Drop for Driver<E, H> {
+    /// The runtime shut down, or the task was dropped: everybody who waits is told.
+    fn drop(&mut self) {
+        self.wire = Wire::Down;
+        let error =
+            TransportError::new(ErrorKind::DriverDropped, "the runtime dropped the driver of the connection");
+        self.shared.end(CloseCause::Failed(error), 0);
+    }
+}
+
+fn mark_epoch(guards: &[Arc<FeedQueue>], epoch: ConnectionEpoch, wakers: &mut Vec<Waker>) {
+    for guard in guards {
+        if let Some(waker) = guard.mark_epoch(epoch) {
+            debug!(target: "hpx_transport", %epoch, "a guard was told of a gap");
+            wakers.push(waker);
+        }
+    }
+}
+
+/// Messages read in one turn: few enough that commands, timers and other tasks get theirs, and never more than a guard's
+/// queue holds, so that a guard read after every turn loses nothing.
+const READ_BURST_MAX: usize = 256;
+/// Turns in one poll; each but the last had something new to do.
+const TURNS_MAX: usize = 16;
