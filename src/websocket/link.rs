@@ -35,6 +35,8 @@ pub(crate) struct Link<S> {
     rest: Bytes,
     /// The stream may hold back what was written until it is flushed.
     unflushed: bool,
+    /// A Close frame of ours is in the buffer or gone.
+    goodbye: bool,
     /// Bytes came in since the last look.
     received: bool,
 }
@@ -84,6 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             rest: Bytes::from(rest),
             out: WriteBuffer::new(mask_seed),
             unflushed: false,
+            goodbye: false,
             received: true,
         }
     }
@@ -138,8 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.out.push_frame(Opcode::Ping, &[]);
     }
 
+    /// Says goodbye, once: a Close frame that answers ours is not answered (RFC 6455, section 5.5.1).
     pub(crate) fn write_close(&mut self, code: u16) {
-        self.out.push_frame(Opcode::Close, &code.to_be_bytes());
+        if !std::mem::replace(&mut self.goodbye, true) {
+            self.out.push_frame(Opcode::Close, &code.to_be_bytes());
+        }
     }
 
     /// True while the buffer takes more data. Control frames are always taken.

@@ -183,7 +183,9 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             self.session.handle_link(now, LinkEvent::AuthAccepted);
         } else if rejected {
             let error = TransportError::new(ErrorKind::AuthRejected, "the peer rejected the authentication");
+            self.calling = Some("should_reconnect");
             self.session.handle_link(now, LinkEvent::AuthRejected(error));
+            self.calling = None;
         }
         accepted || rejected
     }
@@ -227,9 +229,15 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
     pub(super) fn deliver(&mut self, more: bool) {
         for id in self.touched.drain(..) {
             let feed = &mut self.feeds[id.0];
-            for guard in &feed.guards {
+            let last = feed.guards.len().saturating_sub(1);
+            for (place, guard) in feed.guards.iter().enumerate() {
                 let lagged = guard.lagged();
-                self.scratch.wakers.extend(guard.append(&feed.batch));
+                // The payload is shared by all guards; the last one gets the messages themselves.
+                let reader = match place == last {
+                    true => guard.append(feed.batch.drain(..)),
+                    false => guard.append(feed.batch.iter().cloned()),
+                };
+                self.scratch.wakers.extend(reader);
                 if more && self.awaited.is_none() {
                     self.awaited = Some((Arc::clone(guard), PATIENCE_TURNS));
                 }

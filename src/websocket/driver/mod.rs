@@ -224,7 +224,9 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         let now = self.env.now();
         self.take_commands(now, cx);
         let more = self.read(now, cx);
+        self.calling = Some("should_reconnect");
         self.session.handle_timeout(now);
+        self.calling = None;
         if self.perform() {
             return Turn::Ended;
         }

@@ -44,6 +44,8 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                 Action::Release { sends } => self.shared.release_sends(sends),
                 Action::Emit(event) => self.emit(event),
                 Action::End { cause, unsent } => {
+                    // What came in before the end still reaches the guards.
+                    self.deliver(false);
                     self.end(cause, unsent);
                     ended = true;
                 }

@@ -171,7 +171,11 @@ impl Session {
             }
             LinkEvent::Incoming(message) => self.incoming(message),
             LinkEvent::PongDue(message) => {
-                if self.phase.link_is_up() && !matches!(self.phase, Phase::Closing { said: true, .. }) {
+                // A peer that pings and doesn't read gets no more pongs than the buffer holds.
+                if self.write_room
+                    && self.phase.link_is_up()
+                    && !matches!(self.phase, Phase::Closing { said: true, .. })
+                {
                     self.actions.push(Action::Write(Outgoing::Plain(message)));
                 }
             }
@@ -369,7 +373,8 @@ impl Session {
 
     /// Says the difference between the topics desired and those told.
     fn reconcile_topics(&mut self) {
-        if !matches!(self.phase, Phase::Ready { .. }) || !self.topics.has_changes() {
+        // A peer that doesn't read is told later, and then only of what is still different.
+        if !matches!(self.phase, Phase::Ready { .. }) || !self.write_room || !self.topics.has_changes() {
             return;
         }
         let difference = self.topics.reconcile();

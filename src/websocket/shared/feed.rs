@@ -61,7 +61,7 @@ impl FeedQueue {
     }
 
     /// Appends messages. Gives back whom to wake.
-    pub(crate) fn append(&self, messages: &[WsMessage]) -> Option<Waker> {
+    pub(crate) fn append(&self, messages: impl Iterator<Item = WsMessage>) -> Option<Waker> {
         let mut dropped = Vec::new();
         let mut inner = self.inner.lock();
         if inner.ended {
@@ -82,7 +82,7 @@ impl FeedQueue {
                     Some(Update::Lagged(_)) | None => {}
                 }
             }
-            inner.updates.push_back(Update::Message(message.clone()));
+            inner.updates.push_back(Update::Message(message));
         }
         let reader = inner.reader.take();
         drop(inner);
@@ -159,8 +159,8 @@ impl FeedQueue {
 mod tests {
     use super::*;
 
-    fn messages(range: std::ops::Range<u32>) -> Vec<WsMessage> {
-        range.map(|number| WsMessage::text(number.to_string())).collect()
+    fn messages(range: std::ops::Range<u32>) -> impl Iterator<Item = WsMessage> {
+        range.map(|number| WsMessage::text(number.to_string()))
     }
 
     fn take(queue: &FeedQueue) -> Vec<Update> {
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_the_oldest_and_says_how_many() {
         let queue = FeedQueue::new(4);
-        queue.append(&messages(0..10));
+        queue.append(messages(0..10));
         let taken = take(&queue);
         assert_eq!(taken[0], Update::Lagged(6));
         assert_eq!(taken[1], Update::Message(WsMessage::text("6")));
@@ -186,10 +186,10 @@ mod tests {
         queue.mark_epoch(ConnectionEpoch(2));
         queue.mark_epoch(ConnectionEpoch(3));
         let gap = Update::Gap { from: ConnectionEpoch(1), to: ConnectionEpoch(3) };
-        queue.append(&messages(0..1));
+        queue.append(messages(0..1));
         assert_eq!(take(&queue), [gap.clone(), Update::Message(WsMessage::text("0"))]);
         queue.mark_epoch(ConnectionEpoch(4));
-        queue.append(&messages(0..3));
+        queue.append(messages(0..3));
         let taken = take(&queue);
         assert_eq!(
             taken[..2],
@@ -200,9 +200,9 @@ mod tests {
     #[test]
     fn what_is_queued_at_the_end_can_still_be_taken() {
         let queue = FeedQueue::new(4);
-        queue.append(&messages(0..1));
+        queue.append(messages(0..1));
         queue.end();
-        queue.append(&messages(1..2));
+        queue.append(messages(1..2));
         assert_eq!(take(&queue).len(), 1);
         assert_eq!(queue.take(&mut VecDeque::new(), &mut None), Taken::Ended);
     }

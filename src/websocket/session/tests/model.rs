@@ -50,6 +50,8 @@ struct Model {
     ready: bool,
     ended: bool,
     close_said: bool,
+    /// The write buffer takes data.
+    room: bool,
     awaits_auth: bool,
     epoch: u64,
     attempts: u32,
@@ -174,7 +176,7 @@ impl Model {
 
     /// After every step: the wire has converged where it can.
     fn check_topics(&self) {
-        if self.ready && !self.close_said && self.link {
+        if self.ready && self.room && !self.close_said && self.link {
             for (topic, desired) in &self.desired {
                 let told = self.told.get(topic).copied().unwrap_or(false);
                 assert_eq!(told, *desired, "WS-14: {topic}");
@@ -236,7 +238,7 @@ fn apply(step: Step, session: &mut Session, model: &mut Model, now: &mut Timesta
     match step {
         Step::Pass(millis) => pass(session, model, now, Duration::from_millis(millis.into())),
         Step::Up { auth } if model.dialing => {
-            (model.dialing, model.link, model.awaits_auth) = (false, true, auth);
+            (model.dialing, model.link, model.awaits_auth, model.room) = (false, true, auth, true);
             let auth = auth.then(|| WsMessage::text("auth"));
             session.handle_link(*now, LinkEvent::Up { greetings: Vec::new(), auth });
         }
@@ -257,6 +259,7 @@ fn apply(step: Step, session: &mut Session, model: &mut Model, now: &mut Timesta
         }
         Step::Alive if model.link => session.handle_link(*now, LinkEvent::Alive),
         Step::Room(room) if model.link => {
+            model.room = room;
             session.handle_link(*now, LinkEvent::Flushed { pending: !room, progressed: false, room });
         }
         Step::Request { slot, timeout } => queue(session, model, *now, generation, (slot, timeout), true),
