@@ -19,3 +19,8 @@ pub mod tls;
 pub mod websocket;
 
 pub use error::{Delivery, ErrorKind, Origin, TransportError, TransportResult};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

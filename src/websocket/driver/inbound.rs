@@ -49,7 +49,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                 }
             }
         }
-        if self.holds_back() {
+        if self.holds_back(now) {
             return true;
         }
         let mut more = true;
@@ -92,9 +92,11 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
     /// True while a guard's reader gets its turn before more is read. A runtime may poll a task many times before it polls
     /// the reader it woke; without this the queue would overflow though the reader is prompt, and the read buffer would be
     /// pinned instead of reused. Bounded by [`PATIENCE_TURNS`]: a slow reader holds up nothing.
-    fn holds_back(&mut self) -> bool {
+    fn holds_back(&mut self, now: Timestamp) -> bool {
         let Some((guard, patience)) = &mut self.awaited else { return false };
-        if *patience == 0 || guard.is_taken() {
+        // No verdict before what is readable was read.
+        let verdict_due = self.session.poll_timeout().is_some_and(|at| at <= now);
+        if *patience == 0 || verdict_due || guard.is_taken() {
             self.awaited = None;
             return false;
         }
