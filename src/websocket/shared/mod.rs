@@ -174,12 +174,19 @@ impl Shared {
     }
 
     pub(crate) fn poll_answer(&self, key: Key, cx: &mut Context<'_>) -> Poll<TransportResult<Reply>> {
-        // Cloned outside the lock, and what it replaces is dropped outside.
-        let mut waker = Some(cx.waker().clone());
-        let look = self.inbox.lock().slots.look(key, &mut waker);
+        let look = self.inbox.lock().slots.look(key, cx.waker());
         match look {
-            Look::Pending => Poll::Pending,
             Look::Done(answer) => Poll::Ready(answer),
+            Look::Pending => Poll::Pending,
+            Look::OtherWaker => {
+                // Cloned outside the lock, and what it replaces is dropped outside.
+                let mut waker = cx.waker().clone();
+                let look = self.inbox.lock().slots.set_waker(key, &mut waker);
+                match look {
+                    Look::Done(answer) => Poll::Ready(answer),
+                    Look::Pending | Look::OtherWaker => Poll::Pending,
+                }
+            }
         }
     }
 

@@ -32,6 +32,8 @@ enum State {
 /// What a waiter finds.
 pub(super) enum Look {
     Pending,
+    /// Pending, and somebody else than the one who looks would be woken.
+    OtherWaker,
     Done(TransportResult<Reply>),
 }
 
@@ -87,24 +89,35 @@ impl Slots {
         }
     }
 
-    /// Looks for the answer, or leaves `waker`. Gives back the waker it replaces, to be dropped outside the lock.
-    pub(super) fn look(&mut self, key: Key, waker: &mut Option<Waker>) -> Look {
+    /// Looks for the answer. If there is none yet, says whether `waker` is the one that will be woken.
+    pub(super) fn look(&mut self, key: Key, waker: &Waker) -> Look {
         let slot = &mut self.slots[key.index as usize];
         debug_assert_eq!(slot.generation, key.generation);
-        match &mut slot.state {
-            State::Waiting { waker: old, .. } => {
-                if let Some(new) = waker {
-                    std::mem::swap(old, new);
-                }
+        match &slot.state {
+            State::Waiting { waker: present, .. } if present.will_wake(waker) => Look::Pending,
+            State::Waiting { .. } => Look::OtherWaker,
+            State::Done(_) | State::Free => self.take(key),
+        }
+    }
+
+    /// Looks once more, and swaps in `waker` if there is no answer yet.
+    pub(super) fn set_waker(&mut self, key: Key, waker: &mut Waker) -> Look {
+        match &mut self.slots[key.index as usize].state {
+            State::Waiting { waker: present, .. } => {
+                std::mem::swap(present, waker);
                 Look::Pending
             }
-            State::Done(_) | State::Free => match std::mem::replace(&mut slot.state, State::Free) {
-                State::Done(answer) => {
-                    self.free.push(key.index);
-                    Look::Done(answer)
-                }
-                State::Free | State::Waiting { .. } => Look::Pending,
-            },
+            State::Done(_) | State::Free => self.take(key),
+        }
+    }
+
+    fn take(&mut self, key: Key) -> Look {
+        match std::mem::replace(&mut self.slots[key.index as usize].state, State::Free) {
+            State::Done(answer) => {
+                self.free.push(key.index);
+                Look::Done(answer)
+            }
+            State::Free | State::Waiting { .. } => Look::Pending,
         }
     }
 
