@@ -39,6 +39,9 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
     pub(super) fn read(&mut self, now: Timestamp, cx: &mut Context<'_>) -> bool {
         #[cfg(hpx_planted)]
         self.stray.poll(cx);
+        if !self.session.wants_link() {
+            return false;
+        }
         if let Wire::Dialing(dialing) = &mut self.wire {
             match dialing.as_mut().poll(cx) {
                 Poll::Pending => return false,
@@ -56,7 +59,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         let mut bytes = 0;
         for _ in 0..self.config.read_burst {
             let Wire::Up(link) = &mut self.wire else { return false };
-            if bytes >= READ_BURST_BYTES {
+            if bytes >= READ_BURST_BYTES || !self.session.wants_link() {
                 break;
             }
             let Poll::Ready(inbound) = link.poll_next(cx) else {

@@ -265,6 +265,12 @@ impl Session {
         self.epoch
     }
 
+    /// True while a link is being opened or up. What comes from a link the session has given up is not to be read: it may
+    /// complete in the very instant in which it is abandoned.
+    pub(crate) fn wants_link(&self) -> bool {
+        self.phase.link_is_up() || matches!(self.phase, Phase::Dialing { .. })
+    }
+
     pub(crate) fn awaits_auth(&self) -> bool {
         matches!(self.phase, Phase::Authenticating { .. })
     }
