@@ -26,11 +26,11 @@ pub struct BackoffPolicy {
 impl BackoffPolicy {
     /// The upper bound of the wait before attempt `attempt`, counted from 1.
     pub fn bound(&self, attempt: u32) -> Duration {
-        // Past a thousand doublings the bound is the cap: the loop stops as soon as it is reached.
+        // Bounded: growth stops at the cap.
         let max = self.max.as_secs_f64();
         let mut bound = self.initial.as_secs_f64();
         for _ in 1..attempt {
-            if bound >= max || self.factor <= 1.0 {
+            if bound >= max || bound <= 0.0 || self.factor <= 1.0 {
                 break;
             }
             bound *= self.factor;

@@ -17,6 +17,7 @@ pub struct TransportError {
 
 struct Inner {
     kind: ErrorKind,
+    origin: Origin,
     text: Cow<'static, str>,
     detail: Detail,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -147,13 +148,26 @@ impl TransportError {
         Self::build(ErrorKind::MessageTooLarge, text.into(), Detail::Field("max_message_size"), None)
     }
 
+    /// The connection has ended because of `cause`: closed, with the cause's origin and details.
+    pub(crate) fn closed_by(cause: &Self, text: String) -> Self {
+        let inner = Inner {
+            kind: ErrorKind::Closed,
+            origin: cause.inner.origin,
+            text: text.into(),
+            detail: cause.inner.detail.clone(),
+            source: Some(Box::new(cause.clone())),
+        };
+        Self { inner: Arc::new(inner), delivery: Delivery::NotSent }
+    }
+
     fn build(
         kind: ErrorKind,
         text: Cow<'static, str>,
         detail: Detail,
         source: Option<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { kind, text, detail, source }), delivery: Delivery::NotSent }
+        let origin = origin_of(kind);
+        Self { inner: Arc::new(Inner { kind, origin, text, detail, source }), delivery: Delivery::NotSent }
     }
 
     pub(crate) fn with_delivery(mut self, delivery: Delivery) -> Self {
@@ -168,15 +182,7 @@ impl TransportError {
 
     /// Whose fault it is.
     pub fn origin(&self) -> Origin {
-        use ErrorKind as K;
-        match self.inner.kind {
-            K::Config | K::ReconnectRequested | K::CapacityExceeded | K::Encode => Origin::Caller,
-            K::Closed | K::HandlerPanicked => Origin::Caller,
-            K::Certificate | K::UpgradeRefused | K::Handshake | K::AuthRejected | K::Protocol => Origin::Peer,
-            K::PeerClosed | K::Decode | K::Rejected | K::MessageTooLarge => Origin::Peer,
-            K::Resolve | K::Connect | K::Tls | K::Timeout | K::Io => Origin::Network,
-            K::DriverDropped => Origin::Library,
-        }
+        self.inner.origin
     }
 
     /// What became of the message this error concerns. [`Delivery::NotSent`] where it concerns none.
@@ -217,7 +223,7 @@ impl TransportError {
         }
     }
 
-    /// The HTTP status of a refused upgrade.
+    /// The HTTP status of a refused upgrade, also after the connection has ended for it.
     pub fn status(&self) -> Option<u16> {
         match self.inner.detail {
             Detail::Status { code, .. } => Some(code),
@@ -265,6 +271,18 @@ impl TransportError {
             Detail::Field(field) => Some(field),
             _ => None,
         }
+    }
+}
+
+fn origin_of(kind: ErrorKind) -> Origin {
+    use ErrorKind as K;
+    match kind {
+        K::Config | K::ReconnectRequested | K::CapacityExceeded | K::Encode => Origin::Caller,
+        K::Closed | K::HandlerPanicked => Origin::Caller,
+        K::Certificate | K::UpgradeRefused | K::Handshake | K::AuthRejected | K::Protocol => Origin::Peer,
+        K::PeerClosed | K::Decode | K::Rejected | K::MessageTooLarge => Origin::Peer,
+        K::Resolve | K::Connect | K::Tls | K::Timeout | K::Io => Origin::Network,
+        K::DriverDropped => Origin::Library,
     }
 }
 

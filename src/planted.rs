@@ -1,12 +1,12 @@
 //! Bugs that can be switched on, to show that an oracle sees them.
 //!
 //! They exist only in a build with `--cfg hpx_planted`; which one is alive is chosen at run time, per process. In every
-//! other build [`alive`] is `false` at compile time and nothing of this is left.
+//! other build the question is answered `false` at compile time and nothing of this is left.
 
 /// A bug the project is known to be able to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bug {
-    /// Losing a link dials twice.
+    /// A link that is given up stays open beside the next one.
     DoubleConnection,
     /// Resubscriptions go to a socket of their own.
     ResubscribeElsewhere,
@@ -16,7 +16,7 @@ pub enum Bug {
     DeafBackoff,
     /// A dropped request future keeps its slot.
     LeakedRequestSlot,
-    /// A request that timed out or was cancelled while queued is still written.
+    /// A request that was cancelled while queued is still written.
     GhostRequest,
     /// Dropping the last guard of a topic is not told to the peer.
     LostUnsubscribe,

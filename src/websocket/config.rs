@@ -139,7 +139,8 @@ impl WsConfig {
         self
     }
 
-    /// How long a request may take from the call to its reply, waiting for a link included. Default 30 s.
+    /// How long a request may take, from when the driver takes it (at its next turn after the call) to its reply, waiting
+    /// for a link included. Default 30 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
@@ -254,6 +255,7 @@ impl WsConfig {
 
     fn validate_durations(&self) -> TransportResult<()> {
         let positive = [
+            ("reconnect_initial_delay", self.backoff.initial),
             ("reconnect_max_delay", self.backoff.max),
             ("ping_interval", self.ping_interval.unwrap_or(Duration::MAX)),
             ("pong_timeout", self.pong_timeout),

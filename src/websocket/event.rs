@@ -25,7 +25,7 @@ pub enum ConnectionState {
     Disconnected,
     /// The first dial: name, socket, TLS, upgrade.
     Connecting,
-    /// The upgrade is done; first messages are being written.
+    /// The upgrade is done; first messages are being written. Passes within one turn of the driver, so it isn't seen today.
     Connected,
     /// Waiting for the peer's answer to the authentication message.
     Authenticating,
@@ -70,7 +70,7 @@ pub enum Event {
     },
     /// A message that was routed nowhere else.
     Message(IncomingMessage),
-    /// Older lifecycle events were dropped here because nobody read them; always whole pairs of `Connected` and
+    /// Lifecycle events were dropped because nobody read them, some of them older than what follows; always whole pairs of `Connected` and
     /// `Disconnected` with what lay between, or single `Retrying`s.
     Skipped {
         /// How many events are missing.
@@ -123,11 +123,9 @@ impl CloseCause {
             Self::CloseCalled | Self::HandlesDropped => {
                 TransportError::new(ErrorKind::Closed, format!("the connection has ended: {self}"))
             }
-            Self::RetriesExhausted { last: error, .. } | Self::Refused(error) => TransportError::with_source(
-                ErrorKind::Closed,
-                format!("the connection has ended: {self}"),
-                error.clone(),
-            ),
+            Self::RetriesExhausted { last: error, .. } | Self::Refused(error) => {
+                TransportError::closed_by(error, format!("the connection has ended: {self}"))
+            }
         }
     }
 }

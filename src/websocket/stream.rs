@@ -31,7 +31,8 @@ impl ConnectionStream {
         poll_fn(|cx| self.shared.poll_event(cx)).await
     }
 
-    /// Messages dropped so far because they were not read.
+    /// Messages dropped so far: those that were not read in time, and those that came outside an epoch, where none is
+    /// promised (a flood before authentication, or while closing).
     pub fn dropped(&self) -> u64 {
         self.shared.dropped_messages()
     }

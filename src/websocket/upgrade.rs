@@ -89,9 +89,11 @@ impl Upgrade {
             let seconds = field("retry-after").and_then(|value| value.parse().ok());
             return Err(TransportError::refused(status, seconds.map(Duration::from_secs)));
         }
+        // Several lines of one name are one list (RFC 9110, section 5.3).
         let has_token = |name: &str, token: &str| {
-            field(name)
-                .is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+            let lines = response.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+            let mut parts = lines.flat_map(|line| line.value.split(|byte| *byte == b','));
+            parts.any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
         };
         if !has_token("upgrade", "websocket") {
             return Err(invalid("has no header Upgrade: websocket"));

@@ -28,7 +28,7 @@ use super::{
     protocol::ProtocolHandler,
     session::{
         Session, SessionConfig,
-        port::{Action, ControlCommand, DataCommand, Key, LinkEvent, Reply},
+        port::{Action, ControlCommand, DataCommand, Key, LinkEvent, Outgoing, Reply},
         subscriptions::TopicId,
     },
     shared::{Limits, Shared, feed::FeedQueue},
@@ -122,7 +122,7 @@ enum Turn {
 impl<E: Env, H: ProtocolHandler> Driver<E, H> {
     /// # Errors
     ///
-    /// `Config`, for what only shows when the parts are put together.
+    /// `Config`, for what only shows when the parts are put together; `HandlerPanicked`.
     pub(crate) fn new(
         env: E,
         handler: H,
@@ -155,7 +155,8 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             write_timeout: config.write_timeout,
             close_timeout: config.close_timeout,
             callers_max: Limits::of(config).callers_max(),
-            topics_per_message: handler.topics_per_message(),
+            topics_per_message: catch_unwind(AssertUnwindSafe(|| handler.topics_per_message()))
+                .map_err(|_| handler_panicked("topics_per_message"))?,
         };
         let hash_seed = stream(seed, Purpose::Hasher).next_u64();
         let span = tracing::info_span!(target: "hpx_transport", "connection", url = %endpoint.redacted());
@@ -325,13 +326,21 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
     /// A panic came up through the driver.
     fn fail(&mut self) {
         let error = match self.calling {
-            Some(method) => {
-                let text = format!("the protocol handler panicked in {method}");
-                TransportError::new(ErrorKind::HandlerPanicked, text)
-            }
+            Some(method) => handler_panicked(method),
             None => TransportError::new(ErrorKind::DriverDropped, "the driver of the connection panicked"),
         };
-        self.end(CloseCause::Failed(error), 0);
+        let unsent = self.unsent();
+        self.end(CloseCause::Failed(error), unsent);
+    }
+}
+
+impl<E: Env, H> Driver<E, H> {
+    /// Sends that the driver has taken and not written.
+    fn unsent(&self) -> u64 {
+        let taken = self.scratch.data.iter().filter(|command| matches!(command, DataCommand::Send { .. }));
+        let released =
+            self.scratch.actions.iter().filter(|action| matches!(action, Action::Write(Outgoing::Send(_))));
+        self.session.unsent() + taken.count() as u64 + released.count() as u64
     }
 }
 
@@ -341,8 +350,12 @@ impl<E: Env, H> Drop for Driver<E, H> {
         self.wire = Wire::Down;
         let error =
             TransportError::new(ErrorKind::DriverDropped, "the runtime dropped the driver of the connection");
-        self.shared.end(CloseCause::Failed(error), 0);
+        self.shared.end(CloseCause::Failed(error), self.unsent());
     }
+}
+
+fn handler_panicked(method: &str) -> TransportError {
+    TransportError::new(ErrorKind::HandlerPanicked, format!("the protocol handler panicked in {method}"))
 }
 
 fn mark_epoch(guards: &[Arc<FeedQueue>], epoch: ConnectionEpoch, wakers: &mut Vec<Waker>) {

@@ -30,7 +30,10 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         self.session.take_actions(&mut actions);
         self.shared.settle(&mut actions, &mut self.scratch.answers);
         let mut ended = false;
-        for action in actions.drain(..) {
+        // Taken one by one from where a panic of the handler leaves the rest to be counted.
+        actions.reverse();
+        self.scratch.actions = actions;
+        while let Some(action) = self.scratch.actions.pop() {
             match action {
                 Action::Dial { attempt } => self.dial(attempt),
                 Action::Write(outgoing) => self.write(outgoing),
@@ -43,6 +46,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                 }
                 Action::Release { sends } => self.shared.release_sends(sends),
                 Action::Emit(event) => self.emit(event),
+                Action::Discard => self.shared.discard(),
                 Action::End { cause, unsent } => {
                     // What came in before the end still reaches the guards.
                     self.deliver(false);
@@ -51,7 +55,6 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                 }
             }
         }
-        self.scratch.actions = actions;
         if !ended {
             self.shared.show(self.session.state(), self.session.epoch());
         }
@@ -109,7 +112,9 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         }
         let Wire::Up(link) = &mut self.wire else { return };
         match outgoing {
-            Outgoing::Plain(message) | Outgoing::Confirmed { message, .. } => link.write_message(&message),
+            Outgoing::Own(message) | Outgoing::Send(message) | Outgoing::Confirmed { message, .. } => {
+                link.write_message(&message)
+            }
             Outgoing::Request { key, message } => self.write_request(key, &message),
             Outgoing::Subscribe { topics, sequence } => {
                 self.calling = Some("build_subscribe");

@@ -6,6 +6,7 @@
 //!
 //! Order of one instant: control, data, link, deadline. A reply that arrives at its deadline wins.
 
+mod ending;
 mod heartbeat;
 mod pending;
 mod phase;
@@ -74,6 +75,8 @@ pub(crate) struct Session {
     write_blocked_since: Option<Timestamp>,
     /// The write buffer takes more data.
     write_room: bool,
+    /// Why all is over, until the driver has been told. Sends of the same instant are still counted.
+    ending: Option<CloseCause>,
     /// A close that came while a planted bug was not listening.
     unheard: Option<CloseCause>,
     actions: Vec<Action>,
@@ -103,6 +106,7 @@ impl Session {
             early: Vec::new(),
             write_blocked_since: None,
             write_room: true,
+            ending: None,
             unheard: None,
             actions: Vec::new(),
         }
@@ -176,7 +180,7 @@ impl Session {
                     && self.phase.link_is_up()
                     && !matches!(self.phase, Phase::Closing { said: true, .. })
                 {
-                    self.actions.push(Action::Write(Outgoing::Plain(message)));
+                    self.actions.push(Action::Write(Outgoing::Own(message)));
                 }
             }
             LinkEvent::Flushed { pending, progressed, room } => {
@@ -230,7 +234,17 @@ impl Session {
     pub(crate) fn take_actions(&mut self, actions: &mut Vec<Action>) {
         self.reconcile_topics();
         self.release_outbox();
+        if let Some(cause) = self.ending.take() {
+            let unsent = self.unsent();
+            self.outbox.clear();
+            self.actions.push(Action::End { cause, unsent });
+        }
         actions.append(&mut self.actions);
+    }
+
+    /// Plain sends that are queued and were never written.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.outbox.iter().filter(|queued| matches!(queued, Queued::Plain(_))).count() as u64
     }
 
     /// True if [`take_actions`](Self::take_actions) has something to give.
@@ -240,7 +254,7 @@ impl Session {
             Phase::Closing { said, .. } => !said,
             _ => false,
         };
-        !self.actions.is_empty() || (open && self.write_room)
+        !self.actions.is_empty() || self.ending.is_some() || (open && self.write_room)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
@@ -320,12 +334,12 @@ impl Session {
         self.write_room = true;
         self.write_blocked_since = None;
         for message in greetings {
-            self.actions.push(Action::Write(Outgoing::Plain(message)));
+            self.actions.push(Action::Write(Outgoing::Own(message)));
         }
         match auth {
             Some(message) => {
                 self.enter(Phase::Authenticating { deadline: now + self.config.auth_timeout });
-                self.actions.push(Action::Write(Outgoing::Plain(message)));
+                self.actions.push(Action::Write(Outgoing::Own(message)));
             }
             None => self.become_ready(now),
         }
@@ -352,13 +366,19 @@ impl Session {
         match self.phase {
             Phase::Ready { .. } => self.actions.push(Action::Emit(Event::Message(message))),
             Phase::Authenticating { .. } if self.early.len() < EARLY_MESSAGES_MAX => self.early.push(message),
-            // Nobody is promised messages outside an epoch.
-            _ => {}
+            // Nobody is promised messages outside an epoch: they are counted.
+            _ => self.actions.push(Action::Discard),
         }
     }
 
     fn queue_for(&mut self, now: Timestamp, key: Key, message: WsMessage, kind: Kind, wait: Duration) {
-        if matches!(self.phase, Phase::Closing { .. } | Phase::Closed) && kind == Kind::Reply {
+        let refused = match self.phase {
+            Phase::Closed => true,
+            // A request would get no answer any more; a message can still be written.
+            Phase::Closing { .. } => kind == Kind::Reply,
+            _ => false,
+        };
+        if refused {
             self.actions.push(Action::Answer(key, Err(closing())));
             return;
         }
@@ -415,20 +435,25 @@ impl Session {
             return;
         }
         let mut sends = 0;
-        // Bounded by the queue: one flush per wake gives the room back.
+        let mut bytes = 0;
+        // What is not released can still be withdrawn: the rest waits until this much was flushed.
         while self.write_room
+            && bytes < RELEASE_BYTES
             && let Some(queued) = self.outbox.pop_front()
         {
             match queued {
                 Queued::Plain(message) => {
                     sends += 1;
-                    self.actions.push(Action::Write(Outgoing::Plain(message)));
+                    bytes += message.as_bytes().len();
+                    self.actions.push(Action::Write(Outgoing::Send(message)));
                 }
                 Queued::Of(key) => match self.pending.release(key) {
                     Some((message, Kind::Reply)) => {
+                        bytes += message.as_bytes().len();
                         self.actions.push(Action::Write(Outgoing::Request { key, message }));
                     }
                     Some((message, Kind::Confirmation)) => {
+                        bytes += message.as_bytes().len();
                         self.actions.push(Action::Write(Outgoing::Confirmed { key, message }));
                     }
                     None => {}
@@ -487,113 +512,6 @@ impl Session {
             actions.push(Action::Answer(key, Err(error)));
         });
     }
-
-    /// The dial failed or the link is gone.
-    fn lose(&mut self, now: Timestamp, cause: TransportError) {
-        match &self.phase {
-            Phase::Closing { cause, .. } => {
-                let cause = cause.clone();
-                self.end(cause);
-            }
-            Phase::Idle | Phase::Backoff { .. } | Phase::Closed => {}
-            Phase::Dialing { .. } | Phase::Authenticating { .. } | Phase::Ready { .. } => {
-                if (self.judge)(&cause) {
-                    self.retry_after(now, cause);
-                } else {
-                    self.drop_link(now, &cause);
-                    self.end(CloseCause::Refused(cause));
-                }
-            }
-        }
-    }
-
-    fn retry_after(&mut self, now: Timestamp, cause: TransportError) {
-        self.drop_link(now, &cause);
-        let attempts = self.backoff.attempt();
-        if self.config.max_attempts.is_some_and(|max| attempts >= max) {
-            self.end(CloseCause::RetriesExhausted { attempts, last: cause });
-            return;
-        }
-        let delay = self.backoff.next_delay(cause.retry_after());
-        self.enter(Phase::Backoff { until: now + delay });
-        self.actions.push(Action::Emit(Event::Retrying { attempt: self.backoff.attempt(), delay, cause }));
-    }
-
-    /// Ends the link, whatever it was doing. Written requests fail at once: no reply of this link will be taken any more.
-    fn drop_link(&mut self, now: Timestamp, cause: &TransportError) {
-        self.heartbeat = None;
-        self.write_blocked_since = None;
-        self.early.clear();
-        self.actions.push(Action::Hangup { say_goodbye: self.phase.link_is_up() });
-        let actions = &mut self.actions;
-        self.pending.lose_written(|key| {
-            let error = TransportError::with_source(
-                ErrorKind::Io,
-                "the link was lost before the reply came",
-                cause.clone(),
-            );
-            actions.push(Action::Answer(key, Err(error.with_delivery(Delivery::MaybeSent))));
-        });
-        self.topics.forget_told();
-        if let Phase::Ready { since } = self.phase {
-            if now - since >= self.config.stable_after {
-                self.backoff.reset();
-            }
-            self.actions.push(Action::Emit(Event::Disconnected { epoch: self.epoch, reason: cause.clone() }));
-        }
-    }
-
-    fn close(&mut self, now: Timestamp, cause: CloseCause) {
-        match self.phase {
-            Phase::Closing { .. } | Phase::Closed => {}
-            Phase::Backoff { .. } if planted::alive(Bug::DeafBackoff) => self.unheard = Some(cause),
-            Phase::Idle | Phase::Dialing { .. } | Phase::Backoff { .. } => {
-                self.actions.push(Action::Hangup { say_goodbye: false });
-                self.end(cause);
-            }
-            Phase::Authenticating { .. } | Phase::Ready { .. } => self.start_closing(now, cause),
-        }
-    }
-
-    fn start_closing(&mut self, now: Timestamp, cause: CloseCause) {
-        // Before authentication nothing of the callers' may be written: the Close frame goes alone, what waits is counted.
-        let was_ready = matches!(self.phase, Phase::Ready { .. });
-        if was_ready {
-            let reason = cause.to_error();
-            self.actions.push(Action::Emit(Event::Disconnected { epoch: self.epoch, reason }));
-        } else {
-            self.actions.push(Action::Write(Outgoing::Close));
-        }
-        self.heartbeat = None;
-        let deadline = now + self.config.close_timeout;
-        self.enter(Phase::Closing { deadline, cause, said: !was_ready });
-        let actions = &mut self.actions;
-        let pending = &mut self.pending;
-        pending.fail_requests(|key, progress| {
-            let delivery =
-                if progress == Progress::Written { Delivery::MaybeSent } else { Delivery::NotSent };
-            actions.push(Action::Answer(key, Err(closing().with_delivery(delivery))));
-        });
-    }
-
-    fn end(&mut self, cause: CloseCause) {
-        if self.phase.link_is_up() {
-            self.actions.push(Action::Hangup { say_goodbye: false });
-        }
-        let error = cause.to_error();
-        let actions = &mut self.actions;
-        self.pending.clear(|key, progress| {
-            let delivery =
-                if progress == Progress::Written { Delivery::MaybeSent } else { Delivery::NotSent };
-            actions.push(Action::Answer(key, Err(error.clone().with_delivery(delivery))));
-        });
-        let unsent = self.outbox.iter().filter(|queued| matches!(queued, Queued::Plain(_))).count() as u64;
-        self.outbox.clear();
-        self.heartbeat = None;
-        self.write_blocked_since = None;
-        self.enter(Phase::Closed);
-        self.actions.push(Action::End { cause, unsent });
-    }
 }
 
 fn timeout(what: &str, limit: Duration) -> TransportError {
@@ -604,5 +522,7 @@ fn closing() -> TransportError {
     TransportError::new(ErrorKind::Closed, "the connection is closing")
 }
 
+/// As much as the write buffer takes before it says that it is full.
+const RELEASE_BYTES: usize = 256 << 10;
 /// Enough for the greetings of any API seen; more before authentication is noise, and is dropped.
 const EARLY_MESSAGES_MAX: usize = 64;

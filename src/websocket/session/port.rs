@@ -25,6 +25,11 @@ impl Key {
         ((self.generation & GENERATION_MASK) << INDEX_BITS) | u64::from(self.index)
     }
 
+    /// The generation after `generation`: kept within the bits a sequence number has for it.
+    pub(crate) fn next_generation(generation: u64) -> u64 {
+        (generation + 1) & GENERATION_MASK
+    }
+
     pub(crate) fn from_sequence(sequence: u64) -> Self {
         Self { index: (sequence & u64::from(INDEX_MASK)) as u32, generation: sequence >> INDEX_BITS }
     }
@@ -102,6 +107,8 @@ pub(crate) enum Action {
         sends: usize,
     },
     Emit(Event),
+    /// A message for the event stream is dropped: it counts as dropped.
+    Discard,
     /// All is over. `unsent` plain sends were still queued.
     End {
         cause: CloseCause,
@@ -112,8 +119,10 @@ pub(crate) enum Action {
 /// A message for the wire.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    /// As it is.
-    Plain(WsMessage),
+    /// The connection's own, as it is: greetings, authentication, pongs.
+    Own(WsMessage),
+    /// Of `send`: its caller has gone on.
+    Send(WsMessage),
     /// Of a caller who waits for it to be encoded; not written if the caller is gone.
     Confirmed {
         key: Key,

@@ -87,6 +87,11 @@ impl EventQueue {
         }
     }
 
+    /// Counts a message that never came here.
+    pub(super) fn discard(&mut self) {
+        self.dropped += 1;
+    }
+
     /// Messages dropped because nobody read them.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped

@@ -424,6 +424,11 @@ impl Shared {
         wake(reader);
     }
 
+    /// Counts a message of the event stream as dropped.
+    pub(crate) fn discard(&self) {
+        self.events.lock().discard();
+    }
+
     /// Shows callers where the connection stands.
     pub(crate) fn show(&self, state: ConnectionState, epoch: ConnectionEpoch) {
         let mut status = self.status.lock();

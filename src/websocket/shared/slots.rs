@@ -49,7 +49,7 @@ impl Slots {
         match self.free.pop() {
             Some(index) => {
                 let slot = &mut self.slots[index as usize];
-                slot.generation += 1;
+                slot.generation = Key::next_generation(slot.generation);
                 slot.state = state;
                 Key { index, generation: slot.generation }
             }

@@ -96,7 +96,7 @@ impl Model {
                 *fate = Fate::Answered;
             }
             Action::Told(..) => {}
-            Action::Release { .. } => {}
+            Action::Release { .. } | Action::Discard => {}
             Action::Emit(event) => self.observe_event(event),
             Action::End { unsent, .. } => {
                 assert_eq!(unsent, self.sends - self.written, "WS-8");
@@ -114,8 +114,8 @@ impl Model {
         assert!(self.link, "written without a link: {outgoing:?}");
         assert!(!self.close_said, "written after the Close frame: {outgoing:?}");
         match outgoing {
-            Outgoing::Plain(message) if message.as_text() == Some("auth") => assert!(self.awaits_auth),
-            Outgoing::Plain(_) => {
+            Outgoing::Own(_) => assert!(self.awaits_auth),
+            Outgoing::Send(_) => {
                 assert!(!self.awaits_auth, "a send before authentication");
                 self.written += 1;
             }

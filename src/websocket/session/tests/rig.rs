@@ -244,6 +244,7 @@ impl Rig {
             }
             Action::Told(id, epoch) => write!(line, "told topic {} in epoch {epoch}", id.0),
             Action::Release { sends } => write!(line, "release {sends}"),
+            Action::Discard => write!(line, "discard a message"),
             Action::Emit(event) => write!(line, "emit {}", describe_event(event)),
             Action::End { cause, unsent } => {
                 self.ended = true;
@@ -255,7 +256,8 @@ impl Rig {
 
     fn describe(&self, outgoing: &Outgoing) -> String {
         match outgoing {
-            Outgoing::Plain(message)
+            Outgoing::Own(message)
+            | Outgoing::Send(message)
             | Outgoing::Confirmed { message, .. }
             | Outgoing::Request { message, .. } => message.as_text().unwrap_or_default().to_owned(),
             Outgoing::Subscribe { topics, .. } => format!("SUB {}", names(topics)),

@@ -1,0 +1,223 @@
+//! Things that happen in the same instant, told apart by hand: a real driver over sockets in memory, each written to before
+//! the driver is polled again.
+
+use hpx_transport::{
+    env::{self, Clock, Entropy, Net, Spawn, Timestamp},
+    websocket::*,
+};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+/// tokio's clock and tasks, sockets in memory: the server ends of the dials are put into `peers`.
+#[derive(Clone)]
+struct Mem {
+    inner: env::Tokio,
+    peers: Arc<Mutex<Vec<DuplexStream>>>,
+}
+impl Clock for Mem {
+    type Timer = <env::Tokio as Clock>::Timer;
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+    fn unix_time(&self) -> Duration {
+        self.inner.unix_time()
+    }
+    fn timer(&self) -> Self::Timer {
+        self.inner.timer()
+    }
+}
+impl Net for Mem {
+    type Stream = DuplexStream;
+    async fn resolve(&self, _: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![([127, 0, 0, 1], port).into()])
+    }
+    async fn connect(&self, _: SocketAddr) -> io::Result<DuplexStream> {
+        let (a, b) = tokio::io::duplex(1 << 16);
+        self.peers.lock().unwrap().push(b);
+        Ok(a)
+    }
+}
+impl Entropy for Mem {
+    fn seed(&self) -> [u8; 32] {
+        [7; 32]
+    }
+}
+impl Spawn for Mem {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, n: &'static str, t: F) {
+        self.inner.spawn(n, t)
+    }
+}
+
+async fn upgrade_request(env: &Mem) -> (DuplexStream, String) {
+    let mut peer = loop {
+        if let Some(p) = env.peers.lock().unwrap().pop() {
+            break p;
+        }
+        tokio::task::yield_now().await
+    };
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(peer.read_u8().await.unwrap());
+    }
+    let text = String::from_utf8(head).unwrap();
+    let key = text.lines().find_map(|l| l.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    (
+        peer,
+        format!(
+            "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        ),
+    )
+}
+
+async fn race(close: bool) -> Vec<Event> {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let config =
+        WsConfig::new("ws://x:1").reconnect_jitter(0.0).reconnect_initial_delay(Duration::from_millis(10));
+    let (handle, mut events) =
+        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.unwrap();
+    let (mut peer, answer) = upgrade_request(&env).await;
+    // Both before the driver's next poll: the answer to the upgrade, and the caller's wish. (The first await doesn't yield.)
+    peer.write_all(answer.as_bytes()).await.unwrap();
+    if close {
+        drop(handle);
+    } else {
+        handle.reconnect("now").unwrap();
+        std::mem::forget(handle);
+    }
+    let mut seen = Vec::new();
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(500), events.recv()).await {
+        seen.push(event);
+    }
+    drop(peer);
+    seen
+}
+
+#[tokio::test]
+async fn reconnect_in_the_instant_the_link_comes_up_drops_that_link() {
+    let seen = race(false).await;
+    assert!(matches!(seen[0], Event::Retrying { .. }), "{seen:?}");
+    assert!(!seen.iter().any(|e| matches!(e, Event::Closed { .. })), "{seen:?}");
+}
+#[tokio::test]
+async fn dropping_the_last_handle_in_the_instant_the_link_comes_up_ends_as_handles_dropped() {
+    let seen = race(true).await;
+    assert!(matches!(seen[..], [Event::Closed { cause: CloseCause::HandlesDropped, .. }]), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_send_accepted_just_before_close_while_down_is_counted() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let (handle, mut events) =
+        Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), GenericJsonHandler::new())
+            .await
+            .unwrap();
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    handle.send(WsMessage::text("hello")).await.unwrap();
+    handle.close().await;
+    let Some(Event::Closed { unsent, .. }) = events.recv().await else { panic!() };
+    assert_eq!(unsent, 1);
+}
+
+#[tokio::test]
+async fn ready_names_the_status_of_a_refusal() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let (handle, _events) =
+        Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), GenericJsonHandler::new())
+            .await
+            .unwrap();
+    let (mut peer, _) = upgrade_request(&env).await;
+    peer.write_all(b"HTTP/1.1 401 no\r\n\r\n").await.unwrap();
+    let error = handle.ready().await.unwrap_err();
+    assert_eq!((error.origin(), error.status()), (Origin::Peer, Some(401)));
+}
+
+#[tokio::test]
+async fn two_connection_headers_are_one_list() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let (handle, _events) = Connection::connect_in(
+        env.clone(),
+        WsConfig::new("ws://x:1").reconnect_max_attempts(0),
+        GenericJsonHandler::new(),
+    )
+    .await
+    .unwrap();
+    let (mut peer, answer) = upgrade_request(&env).await;
+    peer.write_all(
+        answer.replace("Connection: Upgrade", "Connection: keep-alive\r\nConnection: Upgrade").as_bytes(),
+    )
+    .await
+    .unwrap();
+    let r = handle.ready().await;
+    assert!(r.is_ok());
+}
+
+struct Panics;
+impl ProtocolHandler for Panics {
+    fn classify_message(&self, _: &str) -> MessageKind {
+        MessageKind::System
+    }
+    fn extract_request_id(&self, _: &str) -> Option<RequestId> {
+        None
+    }
+    fn extract_topic(&self, _: &str) -> Option<Topic> {
+        None
+    }
+    fn build_subscribe(&self, _: &[Topic], _: RequestId) -> WsMessage {
+        panic!("x")
+    }
+    fn build_unsubscribe(&self, _: &[Topic], _: RequestId) -> WsMessage {
+        WsMessage::text("")
+    }
+}
+#[tokio::test]
+async fn sends_queued_when_the_handler_panics_are_counted() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let (handle, mut events) =
+        Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), Panics).await.unwrap();
+    let (mut peer, answer) = upgrade_request(&env).await;
+    handle.send(WsMessage::text("hello")).await.unwrap();
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let _g = handle.subscribe("a").await.unwrap();
+    peer.write_all(answer.as_bytes()).await.unwrap();
+    loop {
+        match events.recv().await {
+            Some(Event::Closed { unsent, cause }) => {
+                assert_eq!(unsent, 1);
+                break;
+            }
+            Some(_) => {}
+            None => panic!(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zero_initial_delay_does_not_spin() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    // Zero itself is refused; the shortest wait there is must not spin either.
+    let zero = WsConfig::new("ws://x:1").reconnect_initial_delay(Duration::ZERO);
+    assert_eq!(zero.validate().unwrap_err().field(), Some("reconnect_initial_delay"));
+    let config =
+        WsConfig::new("ws://x:1").reconnect_initial_delay(Duration::from_millis(1)).reconnect_jitter(0.0);
+    let (_handle, _events) =
+        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.unwrap();
+    let mut dials = 0;
+    for _ in 0..2000 {
+        if env.peers.lock().unwrap().pop().is_some() {
+            dials += 1;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(dials < 10, "{dials} dials at one instant");
+}
