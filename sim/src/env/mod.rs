@@ -1,0 +1,256 @@
+//! The simulated environment: what the library under test sees of the world.
+//!
+//! Time is tokio's virtual time, sockets are turmoil's behind [`stream::SimStream`], randomness is one seed per connection
+//! drawn from the plan. Every task, timer, dial and socket is counted in the [`Registry`], so that "nothing is left" is one
+//! assertion.
+
+pub(crate) mod frames;
+mod registry;
+mod stream;
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use hpx_transport::env::{Clock, Entropy, Net, Spawn, Timer, Timestamp};
+use rand_chacha::{
+    ChaCha12Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+use self::registry::Registry;
+pub use self::{registry::Census, stream::SimStream};
+use crate::trace::{Recorder, SocketLog, TaskLog, What};
+
+/// The environment of one simulated client: [`Clock`], [`Net`], [`Entropy`] and [`Spawn`] inside a turmoil host.
+///
+/// Clones share everything. A clone handed to another connection would share its registry: make one per connection.
+#[derive(Clone)]
+pub struct SimEnv {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: usize,
+    recorder: Recorder,
+    seeds: Mutex<ChaCha12Rng>,
+    registry: Mutex<Registry>,
+}
+
+impl SimEnv {
+    /// An environment of its own, outside any plan: to run the conformance suite, or a hand-made turmoil simulation.
+    pub fn standalone(seed: u64) -> Self {
+        Self::new(0, seed, Recorder::default())
+    }
+
+    pub(crate) fn new(client: usize, seed: u64, recorder: Recorder) -> Self {
+        let mut rng = ChaCha12Rng::seed_from_u64(seed);
+        rng.set_stream(STREAM_BASE + client as u64);
+        let inner = Inner { client, recorder, seeds: Mutex::new(rng), registry: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What is alive now: tasks, timers, dials, sockets.
+    pub fn census(&self) -> Census {
+        self.registry().census()
+    }
+
+    /// Bytes a socket takes or gives at once from now on; `None` is as many as it likes.
+    pub(crate) fn set_dribble(&self, bytes: Option<usize>) {
+        self.registry().dribble = bytes;
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn record(&self, what: What) {
+        self.inner.recorder.client(self.inner.client, what);
+    }
+}
+
+impl fmt::Debug for SimEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimEnv").field("client", &self.inner.client).field("census", &self.census()).finish()
+    }
+}
+
+/// Time since the simulation's start. Outside a simulated host there is none, and it stands at zero.
+pub(crate) fn sim_now() -> Option<Timestamp> {
+    let elapsed = turmoil::sim_elapsed()?;
+    Some(Timestamp::ZERO + elapsed)
+}
+
+impl Clock for SimEnv {
+    type Timer = SimTimer;
+
+    fn now(&self) -> Timestamp {
+        sim_now().unwrap_or_default()
+    }
+
+    fn unix_time(&self) -> Duration {
+        EPOCH + self.now().since_epoch()
+    }
+
+    fn timer(&self) -> SimTimer {
+        self.registry().timers += 1;
+        SimTimer { env: self.clone(), sleep: None, rung: false }
+    }
+}
+
+/// A timer over tokio's virtual time, counted while it lives.
+#[derive(Debug)]
+pub struct SimTimer {
+    env: SimEnv,
+    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
+    rung: bool,
+}
+
+impl Timer for SimTimer {
+    fn arm(mut self: Pin<&mut Self>, at: Timestamp) {
+        // tokio's clock can't add a wait of centuries.
+        let wait = at.since(self.env.now()).min(WAIT_MAX);
+        let deadline = tokio::time::Instant::now() + wait;
+        self.rung = false;
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(deadline),
+            None => {
+                self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline)));
+                self.env.registry().timers_armed += 1;
+            }
+        }
+    }
+
+    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.rung {
+            return Poll::Ready(());
+        }
+        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+        let poll = sleep.as_mut().poll(cx);
+        self.rung = poll.is_ready();
+        poll
+    }
+}
+
+impl Drop for SimTimer {
+    fn drop(&mut self) {
+        let mut registry = self.env.registry();
+        registry.timers -= 1;
+        registry.timers_armed -= usize::from(self.sleep.is_some());
+    }
+}
+
+impl Net for SimEnv {
+    type Stream = SimStream;
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        // turmoil's own lookup invents an address for a name it doesn't know: only names of hosts are asked for.
+        let known = self.inner.recorder.address_of(host);
+        let parsed = host.parse::<IpAddr>().ok();
+        match known.or(parsed) {
+            Some(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} is unknown"))),
+        }
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<SimStream> {
+        let dial = self.registry().start_dial();
+        self.record(What::Socket(SocketLog::Dialing { socket: dial }));
+        let mut attempt = Attempt { env: self, dial, over: false };
+        let result = turmoil::net::TcpStream::connect(addr).await;
+        attempt.over = true;
+        self.registry().dials -= 1;
+        match result {
+            Ok(stream) => {
+                let local = stream.local_addr()?;
+                self.registry().sockets += 1;
+                self.record(What::Socket(SocketLog::Opened { socket: dial, local }));
+                Ok(SimStream::new(stream, self.clone(), dial))
+            }
+            Err(error) => {
+                self.record(What::Socket(SocketLog::DialFailed { socket: dial, error: error.kind() }));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Notes a dial that was dropped half way.
+struct Attempt<'a> {
+    env: &'a SimEnv,
+    dial: u64,
+    over: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.env.registry().dials -= 1;
+            self.env.record(What::Socket(SocketLog::DialAbandoned { socket: self.dial }));
+        }
+    }
+}
+
+impl Entropy for SimEnv {
+    fn seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.inner.seeds.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut seed);
+        self.record(What::Task(TaskLog::Seeded { seed }));
+        seed
+    }
+}
+
+impl Spawn for SimEnv {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, name: &'static str, task: F) {
+        let env = self.clone();
+        *env.registry().tasks.entry(name).or_default() += 1;
+        env.record(What::Task(TaskLog::Spawned { name }));
+        let running = Running { env, name };
+        tokio::spawn(async move {
+            // The panic trap: tokio alone would swallow it.
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                let text = panic_text(panic.as_ref());
+                running.env.record(What::Task(TaskLog::Panicked { name, text }));
+            }
+            drop(running);
+        });
+    }
+}
+
+/// Counts a task for as long as it is held.
+struct Running {
+    env: SimEnv,
+    name: &'static str,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(count) = self.env.registry().tasks.get_mut(self.name) {
+            *count -= 1;
+        }
+        self.env.record(What::Task(TaskLog::Ended { name: self.name }));
+    }
+}
+
+/// The words of a panic.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+/// 2030-01-01, whenever the run takes place.
+const EPOCH: Duration = Duration::from_secs(1_893_456_000);
+/// Longer than any simulation.
+const WAIT_MAX: Duration = Duration::from_secs(3600 * 24 * 365);
+/// The streams below are the plan's.
+const STREAM_BASE: u64 = 1000;

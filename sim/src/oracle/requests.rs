@@ -1,0 +1,156 @@
+//! WS-9, the request contract: answered once and in time, written at most once and never after its future is gone, the
+//! outcome tells the truth about the wire, and a reply belongs to the link its request went out on.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use hpx_transport::{Delivery, env::Timestamp};
+
+use crate::{
+    dialect::{Dialect, Heard},
+    oracle::{Card, Judge, Observer, Oracle},
+    plan::Plan,
+    trace::{Entry, Outcome, Place, ServerLog, SocketLog, What, WorkLog},
+};
+
+pub(super) struct RequestContract {
+    plan: Arc<Plan>,
+    dialect: Arc<dyn Dialect>,
+    calls: BTreeMap<u64, Call>,
+    /// Which connection of the exchange a client's socket is, by the client's address.
+    peers: BTreeMap<String, u64>,
+    sockets: BTreeMap<(usize, u64), String>,
+}
+
+#[derive(Default)]
+struct Call {
+    client: usize,
+    /// When its future was first polled, and until when it must be answered. Requests only.
+    deadline: Option<Timestamp>,
+    outcome: Option<(Timestamp, Outcome)>,
+    /// The socket it was written to.
+    written: Option<(Timestamp, u64)>,
+    heard: u32,
+}
+
+impl RequestContract {
+    pub(super) fn new(plan: &Arc<Plan>, dialect: &Arc<dyn Dialect>) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            dialect: Arc::clone(dialect),
+            calls: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+        }
+    }
+
+    fn written(&mut self, at: Timestamp, client: usize, socket: u64, label: u64, judge: &mut Judge) {
+        let call = self.calls.entry(label).or_default();
+        if let Some((outcome_at, outcome)) = &call.outcome {
+            // A send is over once queued; it is written later. A request, or a send that was withdrawn, must not be.
+            let gone = call.deadline.is_some() || !matches!(outcome, Outcome::Taken);
+            judge.check(at, !gone, || {
+                format!(
+                    "client {client}: {label} was written after it had ended at {outcome_at:?} as {outcome:?}"
+                )
+            });
+        }
+        judge.check(at, call.written.is_none(), || format!("client {client}: {label} was written twice"));
+        call.written = Some((at, socket));
+    }
+
+    fn ended(&mut self, at: Timestamp, client: usize, label: u64, outcome: &Outcome, judge: &mut Judge) {
+        let slack = self.plan.slack();
+        let call = self.calls.entry(label).or_default();
+        if let Some((earlier, _)) = &call.outcome {
+            judge.broken(at, format!("client {client}: {label} ended twice, before at {earlier:?}"));
+        }
+        call.outcome = Some((at, outcome.clone()));
+        if let Some(deadline) = call.deadline {
+            judge.check(at, at <= deadline + slack, || {
+                format!("client {client}: request {label} ended {:?} after its deadline", at.since(deadline))
+            });
+        }
+        let written = call.written;
+        let truth = match outcome {
+            Outcome::Failed { delivery: Delivery::NotSent, .. } => written.is_none(),
+            Outcome::Answered { .. } => written.is_some(),
+            _ => true,
+        };
+        judge.check(at, truth, || {
+            format!(
+                "client {client}: {label} ended as {outcome:?}, and it was written: {}",
+                written.is_some()
+            )
+        });
+        if let Outcome::Answered { label: answered, conn } = outcome {
+            judge.check(at, *answered == label, || {
+                format!("client {client}: request {label} got the reply to {answered}")
+            });
+            let of = written.and_then(|(_, socket)| self.sockets.get(&(client, socket)));
+            let asked = of.and_then(|local| self.peers.get(local));
+            judge.check(at, asked == Some(conn), || {
+                format!("client {client}: request {label} went to connection {asked:?}, its reply came from {conn}")
+            });
+        }
+    }
+}
+
+impl Oracle for RequestContract {
+    fn card(&self) -> Card {
+        Card {
+            id: "WS-9",
+            rule: "a request is written at most once, never after its end, answered in time",
+            observers: &[Observer::Workload, Observer::Server, Observer::Registry],
+        }
+    }
+
+    fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        match (&entry.what, entry.place) {
+            (What::Work(WorkLog::RequestStarted { label, timeout }), Place::Client(client)) => {
+                let call = self.calls.entry(*label).or_default();
+                call.client = client;
+                call.deadline = Some(entry.at + *timeout);
+            }
+            (What::Work(WorkLog::CallEnded { label, outcome, .. }), Place::Client(client)) => {
+                self.ended(entry.at, client, *label, outcome, judge);
+            }
+            (What::Socket(SocketLog::Opened { socket, local }), Place::Client(client)) => {
+                self.sockets.insert((client, *socket), local.to_string());
+            }
+            (What::Socket(SocketLog::Frame { socket, frame }), Place::Client(client)) => {
+                let heard = frame.text().map(|text| self.dialect.read(text));
+                if let Some(Heard::Request { label, .. } | Heard::Message { label }) = heard {
+                    self.written(entry.at, client, *socket, label, judge);
+                }
+            }
+            (What::Server(ServerLog::Accepted { conn, peer, .. }), _) => {
+                self.peers.insert(peer.to_string(), *conn);
+            }
+            (
+                What::Server(ServerLog::Heard {
+                    heard: Heard::Request { label, .. } | Heard::Message { label },
+                    ..
+                }),
+                _,
+            ) => {
+                let call = self.calls.entry(*label).or_default();
+                call.heard += 1;
+                let times = call.heard;
+                judge.check(entry.at, times == 1, || format!("the exchange heard {label} {times} times"));
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, end: Timestamp, judge: &mut Judge) {
+        for (label, call) in &self.calls {
+            if let Some(deadline) = call.deadline
+                && deadline + self.plan.slack() + Duration::from_millis(1) < end
+            {
+                judge.check(end, call.outcome.is_some(), || {
+                    format!("client {}: request {label} was due at {deadline:?} and never ended", call.client)
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A mock exchange: authenticates, takes subscriptions, answers requests, pushes; and writes down all it sees.
+//!
+//! It is tokio-tungstenite over turmoil, not our own codec: a fault of ours in framing shows here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async,
+    tungstenite::{
+        Error, Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+use turmoil::net::{TcpListener, TcpStream};
+
+use crate::{
+    dialect::{Dialect, Heard},
+    plan::{FaultKind, Stage},
+    trace::{Recorder, ServerLog},
+};
+
+/// The exchange's state that outlives its crashes, and the knobs by which the world turns it.
+#[derive(Clone)]
+pub(crate) struct Exchange {
+    recorder: Recorder,
+    dialect: Arc<dyn Dialect>,
+    push_every: Duration,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    conns: u64,
+    /// How it treats new connections, while that fault lasts.
+    mood: Option<FaultKind>,
+    /// The running number of each topic.
+    topics: BTreeMap<String, u64>,
+    /// Open connections: whose, and how to tell them to close.
+    open: BTreeMap<u64, (usize, mpsc::UnboundedSender<Order>)>,
+}
+
+/// What the world tells an open connection.
+#[derive(Debug, Clone)]
+enum Order {
+    Close(Goodbye),
+    /// Say and hear nothing any more, and leave the socket open.
+    Freeze,
+}
+
+#[derive(Debug, Clone)]
+struct Goodbye {
+    code: u16,
+    reason: String,
+}
+
+impl Exchange {
+    pub(crate) fn new(recorder: Recorder, dialect: Arc<dyn Dialect>, push_every: Duration) -> Self {
+        Self { recorder, dialect, push_every, inner: Arc::default() }
+    }
+
+    /// Sets how new connections are treated.
+    pub(crate) fn set_mood(&self, mood: Option<FaultKind>) {
+        self.lock().mood = mood;
+    }
+
+    /// Closes the open connections, of one client or all.
+    pub(crate) fn close_open(&self, client: Option<usize>, code: u16, reason: &str) {
+        self.order(client, &Order::Close(Goodbye { code, reason: reason.to_owned() }));
+    }
+
+    /// Freezes the open connections, of one client or all: what a partition does to them. turmoil alone would leave a
+    /// stream alive in the direction that happened to lose nothing, and no TCP is dead one way only.
+    pub(crate) fn freeze_open(&self, client: Option<usize>) {
+        self.order(client, &Order::Freeze);
+    }
+
+    fn order(&self, client: Option<usize>, order: &Order) {
+        for (owner, orders) in self.lock().open.values() {
+            if client.is_none_or(|client| client == *owner) {
+                // A connection that has ended takes no orders.
+                let _ = orders.send(order.clone());
+            }
+        }
+    }
+
+    /// Listens until the host crashes.
+    pub(crate) async fn serve(self) -> turmoil::Result {
+        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+        self.log(ServerLog::Listening);
+        loop {
+            let (stream, peer) = listener.accept().await?;
+            let exchange = self.clone();
+            tokio::spawn(async move { exchange.welcome(stream, peer).await });
+        }
+    }
+
+    async fn welcome(self, stream: TcpStream, peer: SocketAddr) {
+        let client = self.recorder.client_at(peer.ip()).unwrap_or(usize::MAX);
+        let (conn, mood) = {
+            let mut inner = self.lock();
+            inner.conns += 1;
+            (inner.conns, inner.mood.clone())
+        };
+        self.log(ServerLog::Accepted { conn, client, peer });
+        let leaving = Leaving { exchange: &self, conn, why: "the exchange dropped it".to_owned() };
+        let why = self.attend(stream, conn, client, mood).await;
+        leaving.because(why);
+    }
+
+    /// One connection from its upgrade to its end, which it gives back.
+    async fn attend(&self, stream: TcpStream, conn: u64, client: usize, mood: Option<FaultKind>) -> String {
+        let stage = match &mood {
+            Some(FaultKind::AcceptThenClose { stage }) => Some(*stage),
+            _ => None,
+        };
+        if stage == Some(Stage::Accept) {
+            self.log(ServerLog::Closing { conn, code: None, reason: "accept, then close".to_owned() });
+            return "closed at once".to_owned();
+        }
+        let retry_after = match mood {
+            Some(FaultKind::Refuse { retry_after_s }) => Some(retry_after_s),
+            _ => None,
+        };
+        let mut ws = match accept_hdr_async(stream, Greeter { retry_after }).await {
+            Ok(ws) => ws,
+            Err(_) if retry_after.is_some() => {
+                self.log(ServerLog::Refused { conn, status: 503 });
+                return "refused".to_owned();
+            }
+            Err(error) => return format!("no upgrade: {error}"),
+        };
+        self.log(ServerLog::Upgraded { conn });
+        let (sender, orders) = mpsc::unbounded_channel();
+        self.lock().open.insert(conn, (client, sender));
+        if stage == Some(Stage::Upgrade) {
+            return self
+                .say_goodbye(&mut ws, conn, Goodbye { code: 1013, reason: "try again".to_owned() })
+                .await;
+        }
+        let mut desk = Desk {
+            exchange: self,
+            conn,
+            ws,
+            topics: BTreeSet::new(),
+            due: BTreeMap::new(),
+            replies: 0,
+            stage,
+        };
+        desk.attend(orders).await
+    }
+
+    async fn say_goodbye(&self, ws: &mut WebSocketStream<TcpStream>, conn: u64, goodbye: Goodbye) -> String {
+        let Goodbye { code, reason } = goodbye;
+        self.log(ServerLog::Closing { conn, code: Some(code), reason: reason.clone() });
+        let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
+        if ws.close(Some(frame)).await.is_err() {
+            return "lost while closing".to_owned();
+        }
+        // Until the client has answered or gone: a server that hangs up first would reset what is on its way.
+        let patience = Instant::now() + GOODBYE_MAX;
+        loop {
+            tokio::select! {
+                biased;
+                message = ws.next() => if !matches!(message, Some(Ok(_))) { return "closed".to_owned() },
+                () = sleep_until(patience) => return "closed without an echo".to_owned(),
+            }
+        }
+    }
+
+    fn log(&self, log: ServerLog) {
+        self.recorder.exchange(log);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers the upgrade request.
+struct Greeter {
+    retry_after: Option<u64>,
+}
+
+impl tokio_tungstenite::tungstenite::handshake::server::Callback for Greeter {
+    fn on_request(self, _request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+        let Some(seconds) = self.retry_after else { return Ok(response) };
+        let refusal = Response::builder().status(503).header("retry-after", seconds.to_string());
+        // A fixed status and a number make a valid response.
+        Err(refusal.body(None).expect("the refusal is well formed"))
+    }
+}
+
+/// Writes down the end of a connection, also when the host crashes under it.
+struct Leaving<'a> {
+    exchange: &'a Exchange,
+    conn: u64,
+    why: String,
+}
+
+impl Leaving<'_> {
+    fn because(mut self, why: String) {
+        self.why = why;
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.exchange.lock().open.remove(&self.conn);
+        let why = std::mem::take(&mut self.why);
+        self.exchange.log(ServerLog::Gone { conn: self.conn, why });
+    }
+}
+
+/// One open connection.
+struct Desk<'a> {
+    exchange: &'a Exchange,
+    conn: u64,
+    ws: WebSocketStream<TcpStream>,
+    topics: BTreeSet<String>,
+    /// Replies to come, by time and then in the order they were asked for.
+    due: BTreeMap<(Instant, u64), String>,
+    replies: u64,
+    stage: Option<Stage>,
+}
+
+impl Desk<'_> {
+    async fn attend(&mut self, mut orders: mpsc::UnboundedReceiver<Order>) -> String {
+        let mut next_push = Instant::now() + self.exchange.push_every;
+        loop {
+            let next = self.due.keys().next().map_or(next_push, |(at, _)| next_push.min(*at));
+            tokio::select! {
+                biased;
+                Some(order) = orders.recv() => return match order {
+                    Order::Close(goodbye) => self.exchange.say_goodbye(&mut self.ws, self.conn, goodbye).await,
+                    Order::Freeze => self.freeze().await,
+                },
+                message = self.ws.next() => {
+                    if let Err(why) = self.hear(message).await {
+                        return why;
+                    }
+                }
+                () = sleep_until(next) => {
+                    if let Err(error) = self.say_what_is_due(&mut next_push).await {
+                        return format!("lost: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The socket stays open, so that the client sees silence and neither an end nor a reset.
+    async fn freeze(&mut self) -> String {
+        self.exchange.lock().open.remove(&self.conn);
+        self.exchange.log(ServerLog::Frozen { conn: self.conn });
+        sleep_until(Instant::now() + FROZEN_MAX).await;
+        "frozen by a partition".to_owned()
+    }
+
+    /// An error is the end of the connection.
+    async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), String> {
+        let text = match message {
+            None => return Err("end of stream".to_owned()),
+            Some(Err(error)) => return Err(format!("lost: {error}")),
+            Some(Ok(Message::Close(frame))) => {
+                let code = frame.map_or(1005, |frame| u16::from(frame.code));
+                // The echo goes out with the flush that the next read makes.
+                while let Some(Ok(_)) = self.ws.next().await {}
+                return Err(format!("the client closed with code {code}"));
+            }
+            Some(Ok(Message::Ping(_))) => {
+                self.exchange.log(ServerLog::Pinged { conn: self.conn });
+                return Ok(());
+            }
+            Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
+            Some(Ok(_)) => return Ok(()),
+        };
+        let heard = self.exchange.dialect.read(&text);
+        self.exchange.log(ServerLog::Heard { conn: self.conn, heard: heard.clone(), bytes: text.len() });
+        self.answer(heard).await.map_err(|error| error.to_string())
+    }
+
+    async fn answer(&mut self, heard: Heard) -> Result<(), Error> {
+        let dialect = Arc::clone(&self.exchange.dialect);
+        match heard {
+            Heard::Auth => {
+                self.exchange.log(ServerLog::Authenticated { conn: self.conn });
+                self.say(dialect.auth_accepted()).await?;
+                if self.stage == Some(Stage::Auth) {
+                    let goodbye = Goodbye { code: 1013, reason: "try again".to_owned() };
+                    self.exchange.say_goodbye(&mut self.ws, self.conn, goodbye).await;
+                    return Err(Error::ConnectionClosed);
+                }
+            }
+            Heard::Subscribe { id, topics } => {
+                self.topics.extend(topics);
+                self.acknowledge(&id).await?;
+            }
+            Heard::Unsubscribe { id, topics } => {
+                for topic in topics {
+                    self.topics.remove(&topic);
+                }
+                self.acknowledge(&id).await?;
+            }
+            Heard::Request { id, label, reply_after_ms } => {
+                let reply = dialect.reply(&id, label, self.conn);
+                if reply_after_ms == 0 {
+                    return self.say(reply).await;
+                }
+                self.replies += 1;
+                self.due
+                    .insert((Instant::now() + Duration::from_millis(reply_after_ms), self.replies), reply);
+            }
+            Heard::Message { .. } | Heard::Other => {}
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, id: &Value) -> Result<(), Error> {
+        match self.exchange.dialect.acknowledge(id) {
+            Some(text) => self.say(text).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn say_what_is_due(&mut self, next_push: &mut Instant) -> Result<(), Error> {
+        let now = Instant::now();
+        while let Some(entry) = self.due.first_entry()
+            && entry.key().0 <= now
+        {
+            let reply = entry.remove();
+            self.say(reply).await?;
+        }
+        if *next_push > now {
+            return Ok(());
+        }
+        *next_push = now + self.exchange.push_every;
+        for topic in self.topics.clone() {
+            let sequence = {
+                let mut inner = self.exchange.lock();
+                let sequence = inner.topics.entry(topic.clone()).or_default();
+                *sequence += 1;
+                *sequence
+            };
+            self.say(self.exchange.dialect.push(&topic, sequence, self.conn)).await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, text: String) -> Result<(), Error> {
+        self.exchange.log(ServerLog::Said { conn: self.conn, text: text.clone() });
+        self.ws.send(Message::text(text)).await
+    }
+}
+
+/// Where the exchange listens.
+pub(crate) const PORT: u16 = 9000;
+/// When a frozen connection is given up: long after the client must have noticed.
+const FROZEN_MAX: Duration = Duration::from_secs(30);
+/// How long the exchange waits for the echo of its Close frame.
+const GOODBYE_MAX: Duration = Duration::from_millis(500);

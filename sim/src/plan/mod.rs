@@ -1,0 +1,331 @@
+//! The plan: everything a run is made of, drawn from a seed or read from a file, before anything runs.
+//!
+//! Versioned JSON. A seed draws the same plan only with the same version of this package, so what matters is kept as a plan
+//! and not as a seed.
+
+mod describe;
+mod draw;
+mod read;
+
+use std::time::Duration;
+
+use hpx_transport::{backoff::BackoffPolicy, websocket::WsConfig};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::describe::describe;
+pub use self::read::PlanError;
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Of the format: [`Plan::VERSION`].
+    pub version: u32,
+    /// Feeds the connections' own seeds.
+    pub seed: u64,
+    /// Length of a step of the simulated network.
+    pub tick_ms: u64,
+    /// Every fault has ended by now, and the exchange is healthy from here on.
+    pub heal_ms: u64,
+    /// Every connection must stand by now: a bound from the configuration, after `heal_ms`.
+    pub settle_ms: u64,
+    /// Time between two pushes on a subscribed topic.
+    pub push_every_ms: u64,
+    /// One host and one connection each.
+    pub clients: Vec<ClientPlan>,
+    /// What happens to the world.
+    pub faults: Vec<Fault>,
+}
+
+/// One client: its connection and what it does with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientPlan {
+    /// When it connects.
+    pub start_ms: u64,
+    /// From its host to the exchange, one way.
+    pub latency_ms: u64,
+    /// The connection's settings.
+    pub config: ConfigPlan,
+    /// How it reads the event stream.
+    pub reader: Reader,
+    /// What it does, in order of time.
+    pub script: Vec<Step>,
+}
+
+/// How an event stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reader {
+    /// At once.
+    Prompt,
+    /// One event, then a pause.
+    Slow {
+        /// The pause.
+        every_ms: u64,
+    },
+    /// Never: the stream is held and not read.
+    Absent,
+}
+
+/// The settings of a connection that a plan sets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is the setting of WsConfig of the same name")]
+pub struct ConfigPlan {
+    pub reconnect_initial_delay_ms: u64,
+    pub reconnect_max_delay_ms: u64,
+    pub reconnect_backoff_factor: f64,
+    pub reconnect_jitter: f64,
+    pub reconnect_max_attempts: Option<u32>,
+    pub stable_after_ms: u64,
+    pub ping_interval_ms: u64,
+    pub pong_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+    pub connect_timeout_ms: u64,
+    pub auth_timeout_ms: u64,
+    pub write_timeout_ms: u64,
+    pub close_timeout_ms: u64,
+    pub event_channel_capacity: usize,
+    pub command_channel_capacity: usize,
+}
+
+/// Something a client does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When.
+    pub at_ms: u64,
+    /// What.
+    #[serde(rename = "do")]
+    pub op: Op,
+}
+
+/// What a client can do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Op {
+    /// A request.
+    Request {
+        /// Numbers requests and sends of the whole run.
+        label: u64,
+        /// How long the exchange takes over it.
+        reply_after_ms: u64,
+        /// Drops its future early.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cancel: Option<Cancel>,
+    },
+    /// A message without a reply.
+    Send {
+        /// Numbers requests and sends of the whole run.
+        label: u64,
+        /// Waits until it is encoded.
+        confirmed: bool,
+        /// Drops its future early.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cancel: Option<Cancel>,
+    },
+    /// Takes a guard.
+    Subscribe {
+        /// Numbers the guards of the client.
+        guard: u32,
+        /// The topic.
+        topic: String,
+    },
+    /// Drops a guard.
+    DropGuard {
+        /// Which.
+        guard: u32,
+    },
+    /// Ends a topic for all its guards.
+    Unsubscribe {
+        /// The topic.
+        topic: String,
+    },
+    /// Calls `reconnect`.
+    Reconnect,
+    /// Calls `close`.
+    Close,
+    /// Drops every handle, and with them the calls in progress.
+    DropHandle,
+}
+
+/// When a future is dropped before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// After so many polls.
+    pub poll: u32,
+    /// It is polled at least this often.
+    pub every_ms: u64,
+}
+
+/// Something that happens to the world.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When it begins.
+    pub at_ms: u64,
+    /// How long it lasts; an instant ignores it.
+    #[serde(default)]
+    pub for_ms: u64,
+    /// To whom; all, without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<usize>,
+    /// What.
+    pub kind: FaultKind,
+}
+
+/// What can happen to the world.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FaultKind {
+    /// The network drops everything, both ways: silence. Streams that lost a segment stay dead after it.
+    Partition,
+    /// The network keeps everything back, and delivers it at the end.
+    Hold,
+    /// The exchange dies, and starts anew at the end.
+    Crash,
+    /// The exchange closes open connections. An instant.
+    ServerClose {
+        /// The code of its Close frame.
+        code: u16,
+        /// Its reason.
+        reason: String,
+    },
+    /// The exchange ends every new connection at once.
+    AcceptThenClose {
+        /// How far it lets it come.
+        stage: Stage,
+    },
+    /// The exchange answers upgrades with 503.
+    Refuse {
+        /// The `Retry-After` header, in seconds.
+        retry_after_s: u64,
+    },
+    /// Sockets take and give a few bytes at a time.
+    Dribble {
+        /// How many.
+        bytes: usize,
+    },
+}
+
+/// How far a connection comes before the exchange ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The socket.
+    Accept,
+    /// The upgrade.
+    Upgrade,
+    /// The authentication.
+    Auth,
+}
+
+/// The kinds of fault that are counted, those in a client's script among them.
+pub const FAULT_NAMES: [&str; 10] = [
+    "partition",
+    "hold",
+    "crash",
+    "server-close",
+    "accept-then-close",
+    "refuse",
+    "dribble",
+    "handle-drop",
+    "slow-reader",
+    "cancelled-future",
+];
+
+impl Plan {
+    /// The version of the format.
+    pub const VERSION: u32 = 1;
+
+    /// The plan as JSON, one field a line.
+    pub fn to_json(&self) -> String {
+        // Plain structs, numbers and strings have no way to fail.
+        serde_json::to_string_pretty(self).expect("a plan has a JSON form")
+    }
+
+    pub(crate) fn tick(&self) -> Duration {
+        Duration::from_millis(self.tick_ms)
+    }
+
+    /// Two ticks, and the millisecond that tokio's timers round up to.
+    pub(crate) fn slack(&self) -> Duration {
+        2 * self.tick() + Duration::from_millis(2)
+    }
+
+    /// When the run is over: every connection has had its time to end.
+    pub(crate) fn end_ms(&self) -> u64 {
+        let last_step = self.clients.iter().flat_map(|client| &client.script).map(|step| step.at_ms).max();
+        let close = self.clients.iter().map(|client| client.config.close_timeout_ms).max();
+        let last = last_step.unwrap_or(0).max(self.settle_ms);
+        last + close.unwrap_or(0) + 10 * self.tick_ms + 100
+    }
+}
+
+impl FaultKind {
+    /// The name it is counted by.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Partition => FAULT_NAMES[0],
+            Self::Hold => FAULT_NAMES[1],
+            Self::Crash => FAULT_NAMES[2],
+            Self::ServerClose { .. } => FAULT_NAMES[3],
+            Self::AcceptThenClose { .. } => FAULT_NAMES[4],
+            Self::Refuse { .. } => FAULT_NAMES[5],
+            Self::Dribble { .. } => FAULT_NAMES[6],
+        }
+    }
+
+    /// True if it has no length.
+    pub fn is_instant(&self) -> bool {
+        matches!(self, Self::ServerClose { .. })
+    }
+}
+
+impl ConfigPlan {
+    pub(crate) fn backoff(&self) -> BackoffPolicy {
+        BackoffPolicy {
+            initial: Duration::from_millis(self.reconnect_initial_delay_ms),
+            max: Duration::from_millis(self.reconnect_max_delay_ms),
+            factor: self.reconnect_backoff_factor,
+            jitter: self.reconnect_jitter,
+        }
+    }
+
+    /// The library's settings, for this URL.
+    pub fn to_config(&self, url: &str) -> WsConfig {
+        let ms = Duration::from_millis;
+        let backoff = self.backoff();
+        WsConfig::new(url)
+            .reconnect_initial_delay(backoff.initial)
+            .reconnect_max_delay(backoff.max)
+            .reconnect_backoff_factor(backoff.factor)
+            .reconnect_jitter(backoff.jitter)
+            .reconnect_max_attempts(self.reconnect_max_attempts)
+            .stable_after(ms(self.stable_after_ms))
+            .ping_interval(ms(self.ping_interval_ms))
+            .pong_timeout(ms(self.pong_timeout_ms))
+            .request_timeout(ms(self.request_timeout_ms))
+            .connect_timeout(ms(self.connect_timeout_ms))
+            .auth_timeout(ms(self.auth_timeout_ms))
+            .write_timeout(ms(self.write_timeout_ms))
+            .close_timeout(ms(self.close_timeout_ms))
+            .event_channel_capacity(self.event_channel_capacity)
+            .command_channel_capacity(self.command_channel_capacity)
+    }
+
+    /// How long after the world healed a connection may take to stand (WS-L1), but for round trips.
+    pub(crate) fn recovery_ms(&self) -> u64 {
+        let silence = self.ping_interval_ms + self.pong_timeout_ms;
+        let dialing = self.connect_timeout_ms + self.auth_timeout_ms;
+        silence.max(self.write_timeout_ms).max(dialing) + self.reconnect_max_delay_ms
+    }
+}
+
+impl ClientPlan {
+    pub(crate) fn is_read_promptly(&self) -> bool {
+        self.reader == Reader::Prompt
+    }
+}

@@ -1,0 +1,205 @@
+//! A plan from a file, with errors that name the line and the field.
+
+use std::fmt;
+
+use super::{FaultKind, Op, Plan};
+
+/// Why a plan can't be read or run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The field, with its path where that is known.
+    pub field: String,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, field {}: {}", self.line, self.field, self.text)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+impl Plan {
+    /// Reads a plan from JSON and checks it.
+    ///
+    /// # Errors
+    ///
+    /// Names the line and the field.
+    pub fn from_json(json: &str) -> Result<Self, PlanError> {
+        let plan: Self = serde_json::from_str(json).map_err(|error| {
+            let text = error.to_string();
+            let text = text.split(" at line ").next().unwrap_or_default().to_owned();
+            // Of a key that nobody knows or that is missing, the parser gives the name itself.
+            let named = text.starts_with("unknown") || text.starts_with("missing");
+            let field = text.split('`').nth(1).filter(|_| named).map(str::to_owned);
+            let field = field.unwrap_or_else(|| field_before(json, error.line(), error.column()));
+            PlanError { line: error.line(), field, text }
+        })?;
+        plan.check().map_err(|(path, text)| PlanError { line: line_of(json, &path), field: path, text })?;
+        Ok(plan)
+    }
+
+    /// The rules between fields. An error is a path and what is wrong there.
+    pub(crate) fn check(&self) -> Result<(), (String, String)> {
+        let rule = |holds: bool, path: &str, text: &str| {
+            if holds { Ok(()) } else { Err((path.to_owned(), text.to_owned())) }
+        };
+        rule(self.version == Self::VERSION, "version", "must be 1, the only version there is")?;
+        rule((1..=60_000).contains(&self.tick_ms), "tick_ms", "must lie between 1 and 60000")?;
+        rule(self.push_every_ms >= 1, "push_every_ms", "must be at least 1")?;
+        rule(self.settle_ms >= self.heal_ms, "settle_ms", "must not lie before heal_ms")?;
+        rule((1..=64).contains(&self.clients.len()), "clients", "must name 1 to 64 clients")?;
+        for (index, client) in self.clients.iter().enumerate() {
+            let path = format!("clients[{index}]");
+            let validity = client.config.to_config("ws://exchange:9000/").validate();
+            if let Err(error) = validity {
+                return Err((format!("{path}.config"), error.to_string()));
+            }
+            let sorted = client.script.is_sorted_by_key(|step| step.at_ms);
+            rule(sorted, &format!("{path}.script"), "must be in order of at_ms")?;
+            let ends = matches!(client.script.last().map(|step| &step.op), Some(Op::Close | Op::DropHandle));
+            rule(ends, &format!("{path}.script"), "must end with close or drop_handle")?;
+        }
+        for (index, fault) in self.faults.iter().enumerate() {
+            let path = format!("faults[{index}]");
+            let known = fault.client.is_none_or(|client| client < self.clients.len());
+            rule(known, &format!("{path}.client"), "names no client of this plan")?;
+            let over = fault.at_ms + fault.for_ms <= self.heal_ms;
+            rule(over, &format!("{path}.for_ms"), "must be over by heal_ms")?;
+            if let FaultKind::Dribble { bytes } = fault.kind {
+                rule(bytes >= 1, &format!("{path}.kind"), "must dribble at least 1 byte")?;
+            }
+            if let Some(other) = self.faults[..index].iter().position(|other| clashes(other, fault)) {
+                return Err((path, format!("overlaps faults[{other}], which is of the same place")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True if undoing one would undo the other.
+fn clashes(one: &super::Fault, two: &super::Fault) -> bool {
+    let place = |kind: &FaultKind| match kind {
+        FaultKind::Partition | FaultKind::Hold => 1,
+        FaultKind::Crash => 2,
+        FaultKind::AcceptThenClose { .. } | FaultKind::Refuse { .. } => 3,
+        FaultKind::Dribble { .. } => 4,
+        FaultKind::ServerClose { .. } => 0,
+    };
+    let same_client = one.client.is_none() || two.client.is_none() || one.client == two.client;
+    let apart = one.at_ms + one.for_ms < two.at_ms || two.at_ms + two.for_ms < one.at_ms;
+    place(&one.kind) != 0 && place(&one.kind) == place(&two.kind) && same_client && !apart
+}
+
+/// The last key before a place in the text: the field whose value is wrong.
+fn field_before(json: &str, line: usize, column: usize) -> String {
+    let before: usize = json.lines().take(line.saturating_sub(1)).map(|line| line.len() + 1).sum();
+    let mut end = (before + column).min(json.len());
+    while !json.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = &json[..end];
+    // A key is a string before a colon; walk back over them.
+    let colon = text.rfind("\":").unwrap_or_default();
+    let start = text[..colon].rfind('"').map_or(0, |quote| quote + 1);
+    if start < colon { text[start..colon].to_owned() } else { "(none)".to_owned() }
+}
+
+/// The line on which the value at `path` begins, such as `faults[2].client`. Falls back to the nearest parent.
+fn line_of(json: &str, path: &str) -> usize {
+    let mut at = 0;
+    for part in path.split('.') {
+        let (name, index) = match part.split_once('[') {
+            Some((name, index)) => (name, index.trim_end_matches(']').parse().unwrap_or(0)),
+            None => (part, 0),
+        };
+        let Some(found) = json[at..].find(&format!("\"{name}\"")) else { break };
+        at += found + name.len() + 2;
+        if part.contains('[') {
+            at = element(json, at, index).unwrap_or(at);
+        }
+    }
+    1 + json[..at].matches('\n').count()
+}
+
+/// Where element `index` of the first array after `from` begins.
+fn element(json: &str, from: usize, index: usize) -> Option<usize> {
+    let start = from + json[from..].find('[')? + 1;
+    let (mut depth, mut seen, mut text, mut escaped) = (0, 0, false, false);
+    for (offset, byte) in json[start..].bytes().enumerate() {
+        if depth == 0 && seen == index && !byte.is_ascii_whitespace() && byte != b',' {
+            return Some(start + offset);
+        }
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            _ if text => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 0 => return None,
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => seen += 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawn_plan_survives_its_json_and_its_own_rules() {
+        for seed in 0..300 {
+            let plan = Plan::draw(seed);
+            let read =
+                Plan::from_json(&plan.to_json()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(read, plan, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_plan_is_answered_with_line_and_field() {
+        let json = Plan::draw(1).to_json();
+        let error = |from: &str, to: &str| {
+            let broken = json.replacen(from, to, 1);
+            assert_ne!(broken, json, "{from} is not in the plan");
+            Plan::from_json(&broken).expect_err("a broken plan was read").to_string()
+        };
+        let cases = [
+            error("\"version\": 1", "\"version\": 2"),
+            error("\"tick_ms\": ", "\"tick_ms\": -"),
+            error("\"heal_ms\"", "\"heel_ms\""),
+            error("\"latency_ms\": ", "\"latency_ms\": \"x\", \"y\": "),
+            error("\"pong_timeout_ms\": ", "\"pong_timeout_ms\": 0, \"z\": "),
+        ];
+        for (case, field) in cases.iter().zip(["version", "tick_ms", "heel_ms", "latency_ms", "z"]) {
+            assert!(case.contains(&format!("field {field}")), "{case}");
+            assert!(case.starts_with("line "), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_rule_between_fields_names_the_line_of_its_value() {
+        let mut plan = Plan::draw(3);
+        plan.faults.push(super::super::Fault {
+            at_ms: 0,
+            for_ms: 0,
+            client: Some(9),
+            kind: FaultKind::Crash,
+        });
+        let index = plan.faults.len() - 1;
+        let json = plan.to_json();
+        let error = Plan::from_json(&json).expect_err("a client that is not there was taken");
+        assert_eq!(error.field, format!("faults[{index}].client"));
+        assert!(
+            json.lines().nth(error.line - 1).is_some_and(|line| line.contains("\"client\": 9")),
+            "{error}"
+        );
+    }
+}

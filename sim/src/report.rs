@@ -1,0 +1,136 @@
+//! What a run has shown.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::{
+    oracle::Verdict,
+    plan::{FAULT_NAMES, Plan, Reader},
+    trace::{Digests, Entry, FaultLog, Outcome, ServerLog, SocketLog, What, WorkLog},
+    world::Ran,
+};
+
+/// The outcome of one run. Its `Display` is the timeline and the verdicts, as `cargo sim` prints them.
+pub struct Report {
+    plan: Arc<Plan>,
+    entries: Vec<Entry>,
+    verdicts: Vec<Verdict>,
+    digests: Digests,
+    failure: Option<String>,
+}
+
+impl Report {
+    pub(crate) fn new(plan: Arc<Plan>, ran: Ran) -> Self {
+        let digests = Digests::of(&ran.entries);
+        Self { plan, digests, entries: ran.entries, verdicts: ran.bench.verdicts(), failure: ran.failure }
+    }
+
+    /// True if nothing was broken.
+    pub fn is_green(&self) -> bool {
+        self.failure.is_none() && self.verdicts.iter().all(|verdict| verdict.violations.is_empty())
+    }
+
+    /// What was run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Everything that happened.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What the oracles say.
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    /// The fingerprint of the trace.
+    pub fn digests(&self) -> Digests {
+        self.digests
+    }
+
+    /// Why the simulation itself broke, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Why this run proves nothing, if it doesn't: nobody ever connected, or links were cut and nobody dialed again.
+    pub fn vacuous(&self) -> Option<&'static str> {
+        let any = |test: fn(&What) -> bool| self.entries.iter().any(|entry| test(&entry.what));
+        if !any(|what| matches!(what, What::Server(ServerLog::Authenticated { .. }))) {
+            return Some("nobody was ever connected");
+        }
+        let cut = any(|what| matches!(what, What::Server(ServerLog::Closing { .. })));
+        let stayed = any(|what| matches!(what, What::Work(WorkLog::Snapshot { .. })));
+        let redialed = any(|what| matches!(what, What::Socket(SocketLog::Dialing { socket: 2.. })));
+        (cut && stayed && !redialed).then_some("links were cut, and nobody dialed again")
+    }
+
+    /// The id of the first oracle that fired.
+    pub fn killer(&self) -> Option<&'static str> {
+        let fired = |verdict: &&Verdict| !verdict.violations.is_empty();
+        let first = |verdict: &&Verdict| verdict.violations.first().map(|violation| violation.at);
+        self.verdicts.iter().filter(fired).min_by_key(first).map(|verdict| verdict.card.id)
+    }
+
+    /// How often each kind of fault happened, by its name in [`FAULT_NAMES`].
+    pub fn fault_counts(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts: BTreeMap<&'static str, u64> = FAULT_NAMES.iter().map(|name| (*name, 0)).collect();
+        let mut count = |name: &'static str| *counts.entry(name).or_default() += 1;
+        for client in &self.plan.clients {
+            if client.reader != Reader::Prompt {
+                count("slow-reader");
+            }
+        }
+        for entry in &self.entries {
+            match &entry.what {
+                What::Fault(FaultLog::Began { fault, .. }) => count(self.plan.faults[*fault].kind.name()),
+                What::Work(WorkLog::HandlesDropped) => count("handle-drop"),
+                What::Work(WorkLog::CallEnded { outcome: Outcome::Cancelled { .. }, .. }) => {
+                    count("cancelled-future");
+                }
+                _ => {}
+            }
+        }
+        counts
+    }
+
+    /// The events of the trace as lines, without bytes and bookkeeping: what a snapshot keeps.
+    pub fn story(&self) -> String {
+        crate::trace::story(&self.entries)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::trace::lanes(&self.plan, &self.entries))?;
+        writeln!(f)?;
+        f.write_str(&self.story())?;
+        writeln!(f)?;
+        for verdict in &self.verdicts {
+            let word = match (verdict.violations.is_empty(), verdict.armed) {
+                (false, _) => "BROKEN",
+                (true, 0) => "not armed",
+                (true, _) => "holds",
+            };
+            writeln!(
+                f,
+                "{:<6} {word:<9} armed {:>5}x  {}",
+                verdict.card.id, verdict.armed, verdict.card.rule
+            )?;
+            for violation in &verdict.violations {
+                writeln!(f, "         {:?}  {}", violation.at, violation.text)?;
+            }
+        }
+        if let Some(failure) = &self.failure {
+            writeln!(f, "FAILED: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,128 @@
+//! The picture of a run: one lane per client and one per fault, time from left to right.
+
+use std::fmt::Write;
+
+use hpx_transport::env::Timestamp;
+
+use super::{Entry, FaultLog, Place, SocketLog, TaskLog, What, WorkLog};
+use crate::plan::{Fault, Plan};
+
+/// Draws the lanes. `#` a socket is open, `~` dialing, `.` neither, blank before the start and after the end.
+pub(crate) fn lanes(plan: &Plan, entries: &[Entry]) -> String {
+    let end_ms = plan.end_ms().max(1);
+    let column = |at: Timestamp| {
+        let ms = u64::try_from(at.since_epoch().as_millis()).unwrap_or(u64::MAX);
+        ((ms * WIDTH as u64 / end_ms) as usize).min(WIDTH - 1)
+    };
+    let mut out = String::new();
+    // A String takes every write.
+    let _ = writeln!(out, "{:<18}{}", "", axis(end_ms));
+    for client in 0..plan.clients.len() {
+        let _ = writeln!(out, "{:<18}{}", format!("client {client}"), client_lane(client, entries, &column));
+    }
+    for name in crate::plan::FAULT_NAMES {
+        let faults: Vec<&Fault> = plan.faults.iter().filter(|fault| fault.kind.name() == name).collect();
+        let mut lane = vec![b' '; WIDTH];
+        for fault in &faults {
+            let ms = std::time::Duration::from_millis;
+            let from = column(Timestamp::ZERO + ms(fault.at_ms));
+            let to = column(Timestamp::ZERO + ms(fault.at_ms + fault.for_ms));
+            lane[from..=to].fill(if fault.kind.is_instant() { b'!' } else { b'=' });
+        }
+        mark_script(name, entries, &column, &mut lane);
+        if lane.iter().any(|byte| *byte != b' ') {
+            let _ = writeln!(out, "{name:<18}{}", text(&lane));
+        }
+    }
+    let healed = entries.iter().find(|entry| matches!(entry.what, What::Fault(FaultLog::Healed)));
+    if let Some(healed) = healed {
+        let _ = writeln!(out, "{:<18}{:>width$}^ healed", "", "", width = column(healed.at));
+    }
+    out.push_str(
+        "                  # socket open   ~ dialing   . waiting   = fault lasts   ! instant   x end\n",
+    );
+    out
+}
+
+fn axis(end_ms: u64) -> String {
+    let mut axis = vec![b'-'; WIDTH];
+    let mut labels = String::new();
+    for tenth in 0..8 {
+        let at = tenth * WIDTH / 8;
+        axis[at] = b'|';
+        let seconds = end_ms as f64 / 1000.0 * tenth as f64 / 8.0;
+        let _ = write!(labels, "{:<width$}", format!("{seconds:.1}s"), width = WIDTH / 8);
+    }
+    format!("{labels}\n{:<18}{}", "", text(&axis))
+}
+
+/// States in order of rank: what is rare wins its column.
+fn client_lane(client: usize, entries: &[Entry], column: &impl Fn(Timestamp) -> usize) -> String {
+    let mut lane = vec![b' '; WIDTH];
+    let (mut state, mut from) = (b' ', 0);
+    let mut fill = |state: u8, from: usize, to: usize| {
+        for cell in &mut lane[from..=to] {
+            if rank(state) > rank(*cell) {
+                *cell = state;
+            }
+        }
+    };
+    for entry in entries.iter().filter(|entry| entry.place == Place::Client(client)) {
+        let next = match &entry.what {
+            What::Work(WorkLog::Started) => b'.',
+            What::Socket(SocketLog::Dialing { .. }) => b'~',
+            What::Socket(SocketLog::Opened { .. }) => b'#',
+            What::Socket(
+                SocketLog::DialFailed { .. } | SocketLog::DialAbandoned { .. } | SocketLog::Closed { .. },
+            ) => b'.',
+            What::Task(TaskLog::Ended { .. }) => b'x',
+            _ => continue,
+        };
+        let now = column(entry.at);
+        fill(state, from, now);
+        if next == b'x' {
+            fill(b'x', now, now);
+            state = b' ';
+        } else {
+            state = next;
+        }
+        from = now;
+    }
+    if state != b' ' {
+        fill(state, from, WIDTH - 1);
+    }
+    text(&lane)
+}
+
+fn rank(state: u8) -> u8 {
+    match state {
+        b'x' => 4,
+        b'.' => 3,
+        b'~' => 2,
+        b'#' => 1,
+        _ => 0,
+    }
+}
+
+/// Faults that are steps of a script.
+fn mark_script(name: &str, entries: &[Entry], column: &impl Fn(Timestamp) -> usize, lane: &mut [u8]) {
+    for entry in entries {
+        let hit = match &entry.what {
+            What::Work(WorkLog::HandlesDropped) => name == "handle-drop",
+            What::Work(WorkLog::CallEnded { outcome: super::Outcome::Cancelled { .. }, .. }) => {
+                name == "cancelled-future"
+            }
+            _ => false,
+        };
+        if hit {
+            lane[column(entry.at)] = b'!';
+        }
+    }
+}
+
+fn text(lane: &[u8]) -> String {
+    String::from_utf8_lossy(lane).trim_end().to_owned()
+}
+
+/// Columns of the picture: with the names it fits 100.
+const WIDTH: usize = 80;

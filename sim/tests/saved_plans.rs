@@ -1,0 +1,25 @@
+//! A plan for each bug the simulation found: they stay green.
+//!
+//! | plan | what went wrong |
+//! |---|---|
+//! | `reconnect-as-the-upgrade-completes` | `reconnect()` in the instant in which an upgrade completed: the driver went on reading a link the session had given up, and took it for the next one |
+//! | `restart-while-subscribed` | nothing: it shows how a plan is written by hand |
+
+use std::{fs, path::Path};
+
+use hpx_sim::{Plan, Simulation};
+
+#[test]
+fn every_saved_plan_is_green() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let mut plans = 0;
+    for entry in fs::read_dir(folder).expect("there are saved plans") {
+        let path = entry.expect("the folder can be read").path();
+        let json = fs::read_to_string(&path).expect("a plan can be read");
+        let plan = Plan::from_json(&json).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let report = Simulation::of(plan).run();
+        assert!(report.is_green(), "{}\n{report}", path.display());
+        plans += 1;
+    }
+    assert!(plans >= 1);
+}
