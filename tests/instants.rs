@@ -39,7 +39,7 @@ impl Net for Mem {
     }
     async fn connect(&self, _: SocketAddr) -> io::Result<DuplexStream> {
         let (a, b) = tokio::io::duplex(1 << 16);
-        self.peers.lock().unwrap().push(b);
+        self.peers.lock().expect("no test panics with it").push(b);
         Ok(a)
     }
 }
@@ -56,17 +56,17 @@ impl Spawn for Mem {
 
 async fn upgrade_request(env: &Mem) -> (DuplexStream, String) {
     let mut peer = loop {
-        if let Some(p) = env.peers.lock().unwrap().pop() {
+        if let Some(p) = env.peers.lock().expect("no test panics with it").pop() {
             break p;
         }
         tokio::task::yield_now().await
     };
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(peer.read_u8().await.unwrap());
+        head.push(peer.read_u8().await.expect("the client writes"));
     }
-    let text = String::from_utf8(head).unwrap();
-    let key = text.lines().find_map(|l| l.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let text = String::from_utf8(head).expect("a head is text");
+    let key = text.lines().find_map(|l| l.strip_prefix("Sec-WebSocket-Key: ")).expect("a request has a key");
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
     (
         peer,
@@ -81,14 +81,14 @@ async fn race(close: bool) -> Vec<Event> {
     let config =
         WsConfig::new("ws://x:1").reconnect_jitter(0.0).reconnect_initial_delay(Duration::from_millis(10));
     let (handle, mut events) =
-        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.unwrap();
+        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.expect("it works");
     let (mut peer, answer) = upgrade_request(&env).await;
     // Both before the driver's next poll: the answer to the upgrade, and the caller's wish. (The first await doesn't yield.)
-    peer.write_all(answer.as_bytes()).await.unwrap();
+    peer.write_all(answer.as_bytes()).await.expect("it works");
     if close {
         drop(handle);
     } else {
-        handle.reconnect("now").unwrap();
+        handle.reconnect("now").expect("it works");
         std::mem::forget(handle);
     }
     let mut seen = Vec::new();
@@ -117,11 +117,11 @@ async fn a_send_accepted_just_before_close_while_down_is_counted() {
     let (handle, mut events) =
         Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), GenericJsonHandler::new())
             .await
-            .unwrap();
+            .expect("it works");
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
-    handle.send(WsMessage::text("hello")).await.unwrap();
+    handle.send(WsMessage::text("hello")).await.expect("it works");
     handle.close().await;
     let Some(Event::Closed { unsent, .. }) = events.recv().await else { panic!() };
     assert_eq!(unsent, 1);
@@ -133,10 +133,10 @@ async fn ready_names_the_status_of_a_refusal() {
     let (handle, _events) =
         Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), GenericJsonHandler::new())
             .await
-            .unwrap();
+            .expect("it works");
     let (mut peer, _) = upgrade_request(&env).await;
-    peer.write_all(b"HTTP/1.1 401 no\r\n\r\n").await.unwrap();
-    let error = handle.ready().await.unwrap_err();
+    peer.write_all(b"HTTP/1.1 401 no\r\n\r\n").await.expect("it works");
+    let error = handle.ready().await.expect_err("it fails");
     assert_eq!((error.origin(), error.status()), (Origin::Peer, Some(401)));
 }
 
@@ -149,13 +149,13 @@ async fn two_connection_headers_are_one_list() {
         GenericJsonHandler::new(),
     )
     .await
-    .unwrap();
+    .expect("it works");
     let (mut peer, answer) = upgrade_request(&env).await;
     peer.write_all(
         answer.replace("Connection: Upgrade", "Connection: keep-alive\r\nConnection: Upgrade").as_bytes(),
     )
     .await
-    .unwrap();
+    .expect("it works");
     let r = handle.ready().await;
     assert!(r.is_ok());
 }
@@ -182,17 +182,17 @@ impl ProtocolHandler for Panics {
 async fn sends_queued_when_the_handler_panics_are_counted() {
     let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
     let (handle, mut events) =
-        Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), Panics).await.unwrap();
+        Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), Panics).await.expect("it works");
     let (mut peer, answer) = upgrade_request(&env).await;
-    handle.send(WsMessage::text("hello")).await.unwrap();
+    handle.send(WsMessage::text("hello")).await.expect("it works");
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
-    let _g = handle.subscribe("a").await.unwrap();
-    peer.write_all(answer.as_bytes()).await.unwrap();
+    let _g = handle.subscribe("a").await.expect("it works");
+    peer.write_all(answer.as_bytes()).await.expect("it works");
     loop {
         match events.recv().await {
-            Some(Event::Closed { unsent, cause }) => {
+            Some(Event::Closed { unsent, .. }) => {
                 assert_eq!(unsent, 1);
                 break;
             }
@@ -207,14 +207,14 @@ async fn a_zero_initial_delay_does_not_spin() {
     let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
     // Zero itself is refused; the shortest wait there is must not spin either.
     let zero = WsConfig::new("ws://x:1").reconnect_initial_delay(Duration::ZERO);
-    assert_eq!(zero.validate().unwrap_err().field(), Some("reconnect_initial_delay"));
+    assert_eq!(zero.validate().expect_err("it fails").field(), Some("reconnect_initial_delay"));
     let config =
         WsConfig::new("ws://x:1").reconnect_initial_delay(Duration::from_millis(1)).reconnect_jitter(0.0);
     let (_handle, _events) =
-        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.unwrap();
+        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.expect("it works");
     let mut dials = 0;
     for _ in 0..2000 {
-        if env.peers.lock().unwrap().pop().is_some() {
+        if env.peers.lock().expect("no test panics with it").pop().is_some() {
             dials += 1;
         }
         tokio::task::yield_now().await;

@@ -57,9 +57,9 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         }
         let mut more = true;
         let mut bytes = 0;
-        for _ in 0..self.config.read_burst {
+        for _ in 0..READ_BURST {
             let Wire::Up(link) = &mut self.wire else { return false };
-            if bytes >= READ_BURST_BYTES || !self.session.wants_link() {
+            if bytes >= READ_BURST_BYTES || self.full_feed || !self.session.wants_link() {
                 break;
             }
             let Poll::Ready(inbound) = link.poll_next(cx) else {
@@ -228,10 +228,12 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             self.touched.push(id);
         }
         feed.batch.push(message);
+        self.full_feed |= feed.batch.len() >= self.config.feed_burst;
     }
 
     /// Hands the turn's messages to the guards. `more` tells that there are more to read.
     pub(super) fn deliver(&mut self, more: bool) {
+        self.full_feed = false;
         for id in self.touched.drain(..) {
             let feed = &mut self.feeds[id.0];
             let last = feed.guards.len().saturating_sub(1);
@@ -273,7 +275,9 @@ fn reply_body(message: &WsMessage, body: ResponseBody<'_>) -> ReplyBody {
     }
 }
 
+/// Messages read in one turn: few enough that commands, timers and other tasks get theirs.
+const READ_BURST: usize = 1024;
 /// Bytes of messages read in one turn: they are still in the cache when their readers get them.
-const READ_BURST_BYTES: usize = 256 << 10;
+const READ_BURST_BYTES: usize = 512 << 10;
 /// As many turns as tokio's current-thread runtime gives other tasks between two polls of its main future (61), and a few.
 const PATIENCE_TURNS: u32 = 64;

@@ -60,6 +60,8 @@ pub(crate) struct Driver<E: Env, H> {
     unpolled: bool,
     /// The guards of each topic, by its place in the session's store.
     feeds: Vec<Feed>,
+    /// A topic has as many messages in this turn as a guard's queue holds.
+    full_feed: bool,
     /// Places with messages in this turn.
     touched: Vec<TopicId>,
     /// A guard that was given part of a full burst, and for how many turns its reader is still waited for.
@@ -79,7 +81,9 @@ struct DriverConfig {
     connect_timeout: Duration,
     auth_on_connect: bool,
     use_websocket_ping: bool,
-    read_burst: usize,
+    /// Messages of one topic read in one turn: no more than a guard's queue holds, so that a guard read after every turn
+    /// loses nothing.
+    feed_burst: usize,
 }
 
 /// The one socket.
@@ -169,7 +173,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                 connect_timeout: config.connect_timeout,
                 auth_on_connect: config.auth_on_connect,
                 use_websocket_ping: config.use_websocket_ping,
-                read_burst: config.subscription_channel_capacity.clamp(1, READ_BURST_MAX),
+                feed_burst: config.subscription_channel_capacity,
             },
             draws: stream(seed, Purpose::Links),
             env,
@@ -178,6 +182,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             wire: Wire::Down,
             unpolled: false,
             feeds: Vec::new(),
+            full_feed: false,
             touched: Vec::new(),
             awaited: None,
             armed: None,
@@ -367,8 +372,5 @@ fn mark_epoch(guards: &[Arc<FeedQueue>], epoch: ConnectionEpoch, wakers: &mut Ve
     }
 }
 
-/// Messages read in one turn: few enough that commands, timers and other tasks get theirs, and never more than a guard's
-/// queue holds, so that a guard read after every turn loses nothing.
-const READ_BURST_MAX: usize = 256;
 /// Turns in one poll; each but the last had something new to do.
 const TURNS_MAX: usize = 16;
