@@ -170,6 +170,14 @@ impl TransportError {
         Self { inner: Arc::new(Inner { kind, origin, text, detail, source }), delivery: Delivery::NotSent }
     }
 
+    /// Lays it at another door than its kind's usual one.
+    pub(crate) fn blamed_on(mut self, origin: Origin) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.origin = origin;
+        }
+        self
+    }
+
     pub(crate) fn with_delivery(mut self, delivery: Delivery) -> Self {
         self.delivery = delivery;
         self

@@ -1,6 +1,6 @@
 //! The connection for those who don't read events.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -33,10 +33,15 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct WsClient<H> {
     handle: ConnectionHandle,
     handler: PhantomData<fn() -> H>,
+}
+
+impl<H> fmt::Debug for WsClient<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsClient").field("handle", &self.handle).finish()
+    }
 }
 
 impl<H> Clone for WsClient<H> {

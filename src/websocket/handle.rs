@@ -19,7 +19,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    error::{ErrorKind, TransportError, TransportResult},
+    error::{ErrorKind, Origin, TransportError, TransportResult},
     planted::{self, Bug},
 };
 
@@ -283,7 +283,10 @@ impl ConnectionHandle {
 
     fn check_size(&self, message: &WsMessage) -> TransportResult<()> {
         let (size, limit) = (message.as_bytes().len(), self.shared().limits().max_message_size);
-        if size > limit { Err(TransportError::too_large(size, limit)) } else { Ok(()) }
+        if size <= limit {
+            return Ok(());
+        }
+        Err(TransportError::too_large(size, limit).blamed_on(Origin::Caller))
     }
 }
 

@@ -334,12 +334,23 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             Some(method) => handler_panicked(method),
             None => TransportError::new(ErrorKind::DriverDropped, "the driver of the connection panicked"),
         };
-        let unsent = self.unsent();
-        self.end(CloseCause::Failed(error), unsent);
+        self.abandon(error);
     }
 }
 
 impl<E: Env, H> Driver<E, H> {
+    /// Ends without the session's help: callers are told what became of their messages, as far as it is known here.
+    fn abandon(&mut self, error: TransportError) {
+        self.wire = Wire::Down;
+        for (key, answer) in self.scratch.answers.drain(..) {
+            self.shared.answer(key, answer);
+        }
+        let unsent = self.unsent();
+        let shared = &self.shared;
+        self.session.abandon(|key, delivery| shared.answer(key, Err(error.clone().with_delivery(delivery))));
+        self.shared.end(CloseCause::Failed(error), unsent);
+    }
+
     /// Sends that the driver has taken and not written.
     fn unsent(&self) -> u64 {
         let taken = self.scratch.data.iter().filter(|command| matches!(command, DataCommand::Send { .. }));
@@ -365,9 +376,9 @@ fn handler_panicked(method: &str) -> TransportError {
 
 fn mark_epoch(guards: &[Arc<FeedQueue>], epoch: ConnectionEpoch, wakers: &mut Vec<Waker>) {
     for guard in guards {
-        if let Some(waker) = guard.mark_epoch(epoch) {
+        if let Some(reader) = guard.mark_epoch(epoch) {
             debug!(target: "hpx_transport", %epoch, "a guard was told of a gap");
-            wakers.push(waker);
+            wakers.extend(reader);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Session, closing,
     pending::Progress,
     phase::Phase,
-    port::{Action, Outgoing},
+    port::{Action, Key, Outgoing},
 };
 use crate::{
     env::Timestamp,
@@ -117,5 +117,15 @@ impl Session {
         self.write_blocked_since = None;
         self.enter(Phase::Closed);
         self.ending = Some(cause);
+    }
+
+    /// The driver is lost: takes every caller, with what became of its message.
+    pub(crate) fn abandon(&mut self, mut abandoned: impl FnMut(Key, Delivery)) {
+        self.pending.clear(|key, progress| {
+            abandoned(
+                key,
+                if progress == Progress::Written { Delivery::MaybeSent } else { Delivery::NotSent },
+            );
+        });
     }
 }

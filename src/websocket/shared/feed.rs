@@ -92,8 +92,9 @@ impl FeedQueue {
         reader
     }
 
-    /// The guard hears from link `epoch` from now on. If it heard from an earlier one, that is a gap.
-    pub(crate) fn mark_epoch(&self, epoch: ConnectionEpoch) -> Option<Waker> {
+    /// The guard hears from link `epoch` from now on. If it heard from an earlier one, that is a gap, and whom to wake for
+    /// it is given back.
+    pub(crate) fn mark_epoch(&self, epoch: ConnectionEpoch) -> Option<Option<Waker>> {
         let mut inner = self.inner.lock();
         let before = inner.epoch.replace(epoch)?;
         if before == epoch || inner.ended {
@@ -104,7 +105,7 @@ impl FeedQueue {
             Some(Update::Gap { to, .. }) => *to = epoch,
             _ => inner.updates.push_back(Update::Gap { from: before, to: epoch }),
         }
-        inner.reader.take()
+        Some(inner.reader.take())
     }
 
     /// Nothing will be appended any more; what is queued can still be taken. Gives back whom to wake.
