@@ -43,7 +43,7 @@ interop:
 
 # The bugs the simulation must find, in a build of their own.
 planted *args:
-    RUSTFLAGS='--cfg hpx_planted' CARGO_TARGET_DIR=target/planted cargo test -p hpx-sim --test planted {{ args }}
+    RUSTFLAGS='--cfg hpx_planted' CARGO_TARGET_DIR=target/planted cargo test --workspace --test planted --test regression {{ args }}
 
 # All that is checked before a change is accepted.
 ci:
