@@ -221,3 +221,15 @@ async fn a_zero_initial_delay_does_not_spin() {
     }
     assert!(dials < 10, "{dials} dials at one instant");
 }
+
+#[tokio::test]
+async fn an_empty_head_is_no_answer_to_an_upgrade() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let config = WsConfig::new("ws://x:1").reconnect_max_attempts(0);
+    let (handle, _events) =
+        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.expect("it works");
+    let (mut peer, _) = upgrade_request(&env).await;
+    peer.write_all(b"\r\n\r\n").await.expect("it works");
+    let error = handle.ready().await.expect_err("it fails");
+    assert_eq!(error.status(), None, "{error}");
+}

@@ -259,6 +259,7 @@ impl WsConfig {
             ("reconnect_max_delay", self.backoff.max),
             ("ping_interval", self.ping_interval.unwrap_or(Duration::MAX)),
             ("pong_timeout", self.pong_timeout),
+            ("stable_after", self.stable_after),
             ("request_timeout", self.request_timeout),
             ("connect_timeout", self.connect_timeout),
             ("auth_timeout", self.auth_timeout),
@@ -335,7 +336,7 @@ impl fmt::Debug for WsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         let mut out = f.debug_struct("WsConfig");
-        // The query of a URL often holds a token.
+        // The path or query of a URL often holds a token.
         match Endpoint::parse(&self.url) {
             Ok(endpoint) => out.field("url", &endpoint.redacted()),
             Err(_) => out.field("url", &"(invalid)"),
@@ -411,17 +412,20 @@ impl Endpoint {
         };
         require(port != 0, "url", "must not have port 0")?;
         let authority = if port == default_port { host.to_owned() } else { format!("{host}:{port}") };
-        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        // A URL may have a query and no path; a request line may not (RFC 6455, section 3).
+        let target = match uri.path_and_query().map_or("/", |target| target.as_str()) {
+            rooted if rooted.starts_with('/') => rooted.to_owned(),
+            query => format!("/{query}"),
+        };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self { tls, host, port, authority, target })
     }
 
-    /// The URL without its query.
+    /// The URL without path and query, either of which may hold a key.
     pub(crate) fn redacted(&self) -> String {
         let scheme = if self.tls { "wss" } else { "ws" };
-        let path = self.target.split('?').next().unwrap_or_default();
-        let query = if self.target.contains('?') { "?.." } else { "" };
-        format!("{scheme}://{}{path}{query}", self.authority)
+        let rest = if self.target == "/" { "/" } else { "/.." };
+        format!("{scheme}://{}{rest}", self.authority)
     }
 }
 
@@ -447,3 +451,26 @@ const RESERVED_HEADERS: [&str; 7] = [
     "sec-websocket-protocol",
     "sec-websocket-extensions",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_without_a_path_is_asked_for_at_the_root() {
+        for (url, target) in [
+            ("ws://host?token=abc", "/?token=abc"),
+            ("ws://host", "/"),
+            ("ws://host/", "/"),
+            ("wss://host:9/v2/x?y", "/v2/x?y"),
+        ] {
+            assert_eq!(Endpoint::parse(url).expect("a valid URL").target, target, "{url}");
+        }
+    }
+
+    #[test]
+    fn neither_path_nor_query_is_shown() {
+        let endpoint = Endpoint::parse("wss://host/v2/KEY?token=KEY").expect("a valid URL");
+        assert_eq!(endpoint.redacted(), "wss://host/..");
+    }
+}

@@ -68,6 +68,10 @@ impl WriteBuffer {
             self.bytes.clear();
             // An idle connection keeps no large buffer after a burst.
             self.bytes.shrink_to(KEEP_BYTES);
+        } else if self.taken >= COMPACT_BYTES && self.taken >= self.bytes.len() / 2 {
+            // A peer that never lets the buffer run empty must not make it grow: what is moved is at most what was taken.
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
         }
     }
 }
@@ -91,6 +95,8 @@ const MASKED: u8 = 0x80;
 /// Two bytes, an extended length of eight, a mask of four.
 const HEADER_SIZE_MAX_BYTES: usize = 14;
 const KEEP_BYTES: usize = 16 << 10;
+/// Below this, moving what is left costs more than the memory is worth.
+const COMPACT_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -130,5 +136,17 @@ mod tests {
             buffer.advance(1);
         }
         assert_eq!(left, whole);
+    }
+
+    #[test]
+    fn a_buffer_that_never_runs_empty_does_not_grow() {
+        let mut buffer = WriteBuffer::new([9; 32]);
+        buffer.push_frame(Opcode::Binary, &[0; 100_000]);
+        for _ in 0..10_000 {
+            buffer.push_frame(Opcode::Binary, &[0; 10_000]);
+            buffer.advance(10_008);
+        }
+        assert!(buffer.waiting().len() > 90_000);
+        assert!(buffer.bytes.capacity() < 1 << 20, "{} bytes held", buffer.bytes.capacity());
     }
 }

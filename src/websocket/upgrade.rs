@@ -73,13 +73,16 @@ impl Upgrade {
     fn check(&self, head: &[u8], key: &str) -> TransportResult<()> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
-        response.parse(head).map_err(|error| {
+        let parsed = response.parse(head).map_err(|error| {
             TransportError::with_source(
                 ErrorKind::Handshake,
                 "the peer's answer to the upgrade is not HTTP",
                 error,
             )
         })?;
+        if parsed.is_partial() {
+            return Err(invalid("is not HTTP"));
+        }
         let status = response.code.unwrap_or_default();
         let field = |name: &str| -> Option<&str> {
             let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;

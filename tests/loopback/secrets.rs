@@ -78,11 +78,11 @@ fn all_of(error: &TransportError) -> String {
 async fn a_whole_life_is_traced_without_a_secret() {
     let (log, _recording) = record();
     let mut server = Server::start().await;
-    let url = format!("{}feed?token={SECRET}", server.url());
+    let url = format!("{}{SECRET}?token={SECRET}", server.url());
     let settings = config(&url).header("authorization", format!("Bearer {SECRET}"));
     let debug = format!("{settings:?} {settings:#?}");
     assert_clean("the config", &debug);
-    assert!(debug.contains("authorization") && debug.contains("feed?.."), "{debug}");
+    assert!(debug.contains("authorization") && debug.contains("/.."), "{debug}");
     let (handle, mut events) = connect_with(settings, Dialect::with_token(SECRET)).await;
     soon("ready", handle.ready()).await.expect("the server accepts");
     let mut guard = handle.subscribe("trades").await.expect("it lives");

@@ -361,12 +361,10 @@ impl<E: Env, H> Driver<E, H> {
 }
 
 impl<E: Env, H> Drop for Driver<E, H> {
-    /// The runtime shut down, or the task was dropped: everybody who waits is told.
+    /// The runtime shut down, or the task was dropped: everybody who waits is told. After an ordinary end nobody does.
     fn drop(&mut self) {
-        self.wire = Wire::Down;
-        let error =
-            TransportError::new(ErrorKind::DriverDropped, "the runtime dropped the driver of the connection");
-        self.shared.end(CloseCause::Failed(error), self.unsent());
+        let text = "the runtime dropped the driver of the connection";
+        self.abandon(TransportError::new(ErrorKind::DriverDropped, text));
     }
 }
 

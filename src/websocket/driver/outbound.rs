@@ -15,7 +15,7 @@ use crate::{
     dial::dial,
     env::Env,
     websocket::{
-        event::{CloseCause, Event},
+        event::{CloseCause, ConnectionState, Event},
         message::{RequestId, WsMessage},
         protocol::{ProtocolHandler, numeric},
         session::port::{Action, Key, Outgoing},
@@ -30,6 +30,10 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         self.session.take_actions(&mut actions);
         self.shared.settle(&mut actions, &mut self.scratch.answers);
         let mut ended = false;
+        // Order matters: whoever hears of an event finds the state it tells of.
+        if self.session.state() != ConnectionState::Closed {
+            self.shared.show(self.session.state(), self.session.epoch());
+        }
         // Taken one by one from where a panic of the handler leaves the rest to be counted.
         actions.reverse();
         self.scratch.actions = actions;
@@ -54,9 +58,6 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                     ended = true;
                 }
             }
-        }
-        if !ended {
-            self.shared.show(self.session.state(), self.session.epoch());
         }
         ended
     }

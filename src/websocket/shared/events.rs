@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, task::Waker};
 
-use crate::websocket::event::Event;
+use crate::websocket::event::{ConnectionEpoch, Event};
 
 #[derive(Debug)]
 pub(super) struct EventQueue {
@@ -18,6 +18,8 @@ pub(super) struct EventQueue {
     /// Lifecycle events dropped since the reader was last told.
     skipped: u64,
     closed: bool,
+    /// The link that was reported and whose loss was not.
+    open: Option<ConnectionEpoch>,
     reader: Option<Waker>,
     /// Nobody will ever read.
     abandoned: bool,
@@ -39,6 +41,7 @@ impl EventQueue {
             dropped: 0,
             skipped: 0,
             closed: false,
+            open: None,
             reader: None,
             abandoned: false,
         }
@@ -55,7 +58,12 @@ impl EventQueue {
                 return None;
             }
             Event::Message(_) => {}
-            Event::Closed { .. } => {
+            Event::Closed { ref cause, .. } => {
+                // The driver died under an open link: its loss is told all the same.
+                if let Some(epoch) = self.open.take() {
+                    self.events.push_back(Event::Disconnected { epoch, reason: cause.to_error() });
+                    self.lifecycle += 1;
+                }
                 self.closed = true;
                 self.lifecycle += 1;
             }
@@ -64,6 +72,11 @@ impl EventQueue {
                     self.make_room();
                 }
                 self.lifecycle += 1;
+                match event {
+                    Event::Connected { epoch } => self.open = Some(epoch),
+                    Event::Disconnected { .. } => self.open = None,
+                    _ => {}
+                }
             }
         }
         self.events.push_back(event);
@@ -135,7 +148,7 @@ mod tests {
     use super::*;
     use crate::{
         error::{ErrorKind, TransportError},
-        websocket::event::{CloseCause, ConnectionEpoch},
+        websocket::event::CloseCause,
     };
 
     fn epoch(number: u64) -> [Event; 2] {

@@ -147,6 +147,10 @@ impl Shared {
             let text = format!("max_pending_requests of {limit} are waiting");
             return Err(TransportError::new(ErrorKind::CapacityExceeded, text));
         }
+        if inbox.slots.is_full() {
+            // Answered callers who never look again hold slots too.
+            return Err(TransportError::new(ErrorKind::CapacityExceeded, "1048575 callers hold a slot"));
+        }
         let key = inbox.slots.insert(waker, request);
         inbox.data.push(command(key));
         let dead = inbox.purge(2 * self.limits.callers_max());
@@ -466,12 +470,13 @@ impl Shared {
         self.sends.close();
         let guards = self.topics.lock().end();
         wakers.extend(guards.iter().filter_map(|guard| guard.end()));
+        // Order matters: whoever hears of the end finds the state closed.
+        let epoch = self.epoch();
+        self.show(ConnectionState::Closed, epoch);
         self.emit(Event::Closed { cause, unsent: unsent + late });
         for waker in wakers {
             waker.wake();
         }
-        let epoch = self.epoch();
-        self.show(ConnectionState::Closed, epoch);
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use crate::{
     error::TransportResult,
-    websocket::session::port::{Key, Reply},
+    websocket::session::port::{INDEX_MASK, Key, Reply},
 };
 
 /// The slots of one connection. Bounded by its callers: `max_pending_requests` and the queue of sends.
@@ -41,6 +41,11 @@ impl Slots {
     /// Requests that wait for their reply.
     pub(super) fn requests(&self) -> usize {
         self.requests
+    }
+
+    /// True if no index is left.
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.slots.len() >= INDEX_MASK as usize
     }
 
     pub(super) fn insert(&mut self, waker: Waker, request: bool) -> Key {
