@@ -1,6 +1,7 @@
 //! What the benchmarks share: a dialect, a server that is never the bottleneck, our client and the floor.
 #![allow(dead_code, missing_docs, reason = "each benchmark uses a part of it")]
 
+pub(crate) mod cores;
 pub(crate) mod floor;
 pub(crate) mod ours;
 pub(crate) mod server;

@@ -1,12 +1,6 @@
 //! Our client, used as a program would: a task per caller or reader.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use hpx_transport::websocket::{Connection, ConnectionHandle, SubscriptionGuard, WsConfig, WsMessage};
 
@@ -33,14 +27,13 @@ impl Ours {
     /// `total` requests from `in_flight` callers, a task each.
     pub(crate) async fn requests(&mut self, in_flight: usize, total: usize) -> Duration {
         let body = format!("{{{}", request_body());
-        let left = Arc::new(AtomicUsize::new(total));
         let begun = Instant::now();
         let mut callers = Vec::new();
-        for _ in 0..in_flight {
-            let (handle, left, body) = (self.handle.clone(), Arc::clone(&left), body.clone());
+        for caller in 0..in_flight {
+            let (handle, body) = (self.handle.clone(), body.clone());
+            let share = total / in_flight + usize::from(caller < total % in_flight);
             callers.push(tokio::spawn(async move {
-                while left.load(Ordering::Relaxed) > 0 {
-                    left.fetch_sub(1, Ordering::Relaxed);
+                for _ in 0..share {
                     // A text of its own for each, as serialising would make.
                     let reply = handle.request_message(WsMessage::text(body.clone())).await;
                     assert!(reply.is_ok(), "{reply:?}");

@@ -5,13 +5,27 @@ use std::{
     net::{TcpListener, TcpStream},
 };
 
-/// Starts it on a thread of its own. Gives back the URL.
+/// Starts it on threads of its own, wherever the scheduler puts them. Gives back the URL.
 pub(crate) fn start() -> String {
+    listen(None)
+}
+
+/// Starts it with every connection's thread bound to `core`. Gives back the URL.
+pub(crate) fn start_on(core: usize) -> String {
+    listen(Some(core))
+}
+
+fn listen(core: Option<usize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || serve(stream));
+            std::thread::spawn(move || {
+                if let Some(core) = core {
+                    super::cores::bind(core);
+                }
+                serve(stream);
+            });
         }
     });
     format!("ws://{address}/")
