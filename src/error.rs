@@ -96,6 +96,9 @@ pub enum Origin {
 
 /// What became of the message an error concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+// As wide as a word: a byte here makes the compiler move every `Result` of a reply in pieces that straddle words, which
+// costs a stall each.
+#[repr(u64)]
 pub enum Delivery {
     /// Not a byte of it was handed to a socket. Sending it again can't execute it twice.
     NotSent,

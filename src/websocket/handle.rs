@@ -138,17 +138,9 @@ impl ConnectionHandle {
         Ok(message)
     }
 
-    async fn exchange(
-        &self,
-        message: WsMessage,
-        timeout: Duration,
-    ) -> TransportResult<(WsMessage, ReplyBody)> {
-        self.check_size(&message)?;
-        let call = Call { shared: self.shared(), step: Step::New { message, timeout, request: true } };
-        match call.await? {
-            Reply::Message { message, body } => Ok((message, body)),
-            Reply::Written => Err(TransportError::new(ErrorKind::Closed, "the request was withdrawn")),
-        }
+    /// Not an `async fn`: each layer of those moves the message and its reply once more.
+    fn exchange(&self, message: WsMessage, timeout: Duration) -> Exchange<'_> {
+        Exchange(Call { shared: self.shared(), step: Step::New { message, timeout, request: true } })
     }
 
     /// Subscribes to `topic`. The topic is desired as of this call; the peer is told when there is a link, again on every
@@ -200,7 +192,7 @@ impl ConnectionHandle {
     ///
     /// `MessageTooLarge`, or closed: not sent.
     pub async fn send(&self, message: WsMessage) -> TransportResult<()> {
-        self.check_size(&message)?;
+        check_size(self.shared(), &message)?;
         let Ok(permit) = self.shared().sends().acquire().await else {
             return Err(self.shared().end_error());
         };
@@ -216,7 +208,7 @@ impl ConnectionHandle {
     ///
     /// `MessageTooLarge`, `Timeout` after `request_timeout` in the queue, or closed: not sent.
     pub async fn send_confirmed(&self, message: WsMessage) -> TransportResult<()> {
-        self.check_size(&message)?;
+        check_size(self.shared(), &message)?;
         let Ok(_permit) = self.shared().sends().acquire().await else {
             return Err(self.shared().end_error());
         };
@@ -280,14 +272,6 @@ impl ConnectionHandle {
     pub fn subscribed_topics(&self) -> Vec<Topic> {
         self.shared().subscribed_topics()
     }
-
-    fn check_size(&self, message: &WsMessage) -> TransportResult<()> {
-        let (size, limit) = (message.as_bytes().len(), self.shared().limits().max_message_size);
-        if size <= limit {
-            return Ok(());
-        }
-        Err(TransportError::too_large(size, limit).blamed_on(Origin::Caller))
-    }
 }
 
 impl fmt::Debug for ConnectionHandle {
@@ -319,6 +303,7 @@ impl Future for Call<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut self.step, Step::Done) {
             Step::New { message, timeout, request } => {
+                check_size(self.shared, &message)?;
                 let command = |key| match request {
                     true => DataCommand::Request { key, message, timeout },
                     false => DataCommand::Confirm { key, message, timeout },
@@ -348,6 +333,30 @@ impl Drop for Call<'_> {
             self.shared.release(key);
         }
     }
+}
+
+/// A request whose reply is waited for.
+struct Exchange<'a>(Call<'a>);
+
+impl Future for Exchange<'_> {
+    type Output = TransportResult<(WsMessage, ReplyBody)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(reply) = Pin::new(&mut self.0).poll(cx) else { return Poll::Pending };
+        Poll::Ready(match reply {
+            Ok(Reply::Message { message, body }) => Ok((message, body)),
+            Ok(Reply::Written) => Err(TransportError::new(ErrorKind::Closed, "the request was withdrawn")),
+            Err(error) => Err(error),
+        })
+    }
+}
+
+fn check_size(shared: &Shared, message: &WsMessage) -> TransportResult<()> {
+    let (size, limit) = (message.as_bytes().len(), shared.limits().max_message_size);
+    if size <= limit {
+        return Ok(());
+    }
+    Err(TransportError::too_large(size, limit).blamed_on(Origin::Caller))
 }
 
 fn to_json<R: Serialize + ?Sized>(value: &R) -> TransportResult<WsMessage> {

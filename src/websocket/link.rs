@@ -35,6 +35,10 @@ pub(crate) struct Link<S> {
     rest: Bytes,
     /// The stream may hold back what was written until it is flushed.
     unflushed: bool,
+    /// The socket took bytes since the last flush.
+    progressed: bool,
+    /// Why an early flush failed.
+    failed: Option<TransportError>,
     /// A Close frame of ours is in the buffer or gone.
     goodbye: bool,
     /// Bytes came in since the last look.
@@ -86,6 +90,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             rest: Bytes::from(rest),
             out: WriteBuffer::new(mask_seed),
             unflushed: false,
+            progressed: false,
+            failed: None,
             goodbye: false,
             received: true,
         }
@@ -153,24 +159,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.out.waiting().len() < WRITE_BUFFER_BYTES
     }
 
+    /// Gives the socket what it takes, once there is enough: the peer reads the first part of a large batch while the rest
+    /// is being laid out. What it came to, the next [`flush`](Self::flush) tells.
+    pub(crate) fn flush_early(&mut self, cx: &mut Context<'_>) {
+        if self.out.waiting().len() >= FLUSH_EARLY_BYTES && self.failed.is_none() {
+            self.failed = self.write_out(cx).err();
+        }
+    }
+
+    /// True if bytes are left.
+    fn write_out(&mut self, cx: &mut Context<'_>) -> Result<bool, TransportError> {
+        while !self.out.waiting().is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, self.out.waiting()) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Ok(0)) => return Err(io_error(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(taken)) => {
+                    self.out.advance(taken);
+                    self.progressed = true;
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Err(io_error(error)),
+            }
+        }
+        Ok(false)
+    }
+
     /// Gives the socket what it takes.
     ///
     /// # Errors
     ///
     /// The socket's.
     pub(crate) fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flush, TransportError> {
-        let mut progressed = false;
-        while !self.out.waiting().is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, self.out.waiting()) {
-                Poll::Pending => return Ok(Flush { pending: true, progressed }),
-                Poll::Ready(Ok(0)) => return Err(io_error(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(taken)) => {
-                    self.out.advance(taken);
-                    progressed = true;
-                    self.unflushed = true;
-                }
-                Poll::Ready(Err(error)) => return Err(io_error(error)),
-            }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let pending = self.write_out(cx)?;
+        let progressed = std::mem::take(&mut self.progressed);
+        if pending {
+            return Ok(Flush { pending, progressed });
         }
         if self.unflushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {
@@ -258,6 +284,9 @@ fn io_error(error: io::Error) -> TransportError {
 
 /// Data waits in the session's queue, where it can still be withdrawn, once so much is laid out.
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
+/// A part of a batch large enough to be worth a write of its own. With a usual frame on top it fits the 16 KiB that the
+/// buffer keeps.
+const FLUSH_EARLY_BYTES: usize = 14 << 10;
 /// Pongs may go this far beyond.
 const PONG_ROOM_BYTES: usize = WRITE_BUFFER_BYTES + (64 << 10);
 /// What tungstenite itself may hold: one control frame is at most 131 bytes.

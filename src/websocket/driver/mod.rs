@@ -1,13 +1,14 @@
 //! The driver: one task that owns the socket and does what the session decides.
 //!
 //! One loop, one await. A turn takes in everything that has happened, in the order control, data, link, deadline; lets the
-//! session decide; carries the decisions out; and flushes once. Every step is synchronous, reads are bounded per turn, and
+//! session decide; carries the decisions out; and flushes once, a large batch in parts. Every step is synchronous, reads are bounded per turn, and
 //! nothing a caller, a reader or the peer does or leaves undone can block it.
 
 mod inbound;
 mod outbound;
 
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -106,7 +107,7 @@ struct Feed {
 #[derive(Default)]
 struct Scratch {
     data: Vec<DataCommand>,
-    actions: Vec<Action>,
+    actions: VecDeque<Action>,
     answers: Vec<(Key, TransportResult<Reply>)>,
     encoded: Vec<u8>,
     wakers: Vec<Waker>,
@@ -233,7 +234,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         self.calling = Some("should_reconnect");
         self.session.handle_timeout(now);
         self.calling = None;
-        if self.perform() {
+        if self.perform(cx) {
             return Turn::Ended;
         }
         self.deliver(more);

@@ -1,6 +1,7 @@
 //! From the session's decisions to the socket and to those who wait.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     task::{Context, Waker},
 };
@@ -25,8 +26,8 @@ use crate::{
 
 impl<E: Env, H: ProtocolHandler> Driver<E, H> {
     /// Carries out what the session decided. True at the end of all.
-    pub(super) fn perform(&mut self) -> bool {
-        let mut actions = std::mem::take(&mut self.scratch.actions);
+    pub(super) fn perform(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut actions = Vec::from(std::mem::take(&mut self.scratch.actions));
         self.session.take_actions(&mut actions);
         self.shared.settle(&mut actions, &mut self.scratch.answers);
         let mut ended = false;
@@ -34,13 +35,17 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         if self.session.state() != ConnectionState::Closed {
             self.shared.show(self.session.state(), self.session.epoch());
         }
-        // Taken one by one from where a panic of the handler leaves the rest to be counted.
-        actions.reverse();
-        self.scratch.actions = actions;
-        while let Some(action) = self.scratch.actions.pop() {
+        // Taken one by one from where a panic of the handler leaves the rest to be counted. Neither conversion copies.
+        self.scratch.actions = VecDeque::from(actions);
+        while let Some(action) = self.scratch.actions.pop_front() {
             match action {
                 Action::Dial { attempt } => self.dial(attempt),
-                Action::Write(outgoing) => self.write(outgoing),
+                Action::Write(outgoing) => {
+                    self.write(outgoing);
+                    if let Wire::Up(link) = &mut self.wire {
+                        link.flush_early(cx);
+                    }
+                }
                 Action::Hangup { say_goodbye } => self.hang_up(say_goodbye),
                 Action::Answer(key, answer) => self.shared.answer(key, answer),
                 Action::Told(id, epoch) => {

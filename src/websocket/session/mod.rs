@@ -239,7 +239,11 @@ impl Session {
             self.outbox.clear();
             self.actions.push(Action::End { cause, unsent });
         }
-        actions.append(&mut self.actions);
+        if actions.is_empty() {
+            std::mem::swap(actions, &mut self.actions);
+        } else {
+            actions.append(&mut self.actions);
+        }
     }
 
     /// Plain sends that are queued and were never written.
