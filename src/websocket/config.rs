@@ -208,7 +208,8 @@ impl WsConfig {
         self
     }
 
-    /// Bytes read at once, and held per link while idle. Default 64 KiB.
+    /// The most bytes read at once. A link begins with 4 KiB, reads more at once while they are filled, and less again in a
+    /// trickle; idle it holds at most 8 KiB. Default 64 KiB.
     pub fn read_buffer_size(mut self, bytes: usize) -> Self {
         self.read_buffer_size = bytes;
         self

@@ -1,26 +1,19 @@
-//! One TCP life: an upgraded stream, read through tungstenite, written through a buffer of whole frames.
+//! One TCP life: an upgraded stream, read frame by frame, written through a buffer of whole frames.
 //!
-//! tungstenite's protocol machine is driven directly, without its async wrapper: reading needs no second waker, and what
-//! it writes of its own (pongs) goes into the same buffer as our frames, so frames never interleave. Nothing here awaits;
-//! dropping a link closes the socket.
+//! Nothing here awaits; dropping a link closes the socket.
 
 use std::{
-    io::{self, Read, Write},
-    pin::Pin,
+    io,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tungstenite::{
-    Message,
-    error::{CapacityError, Error as WsError, ProtocolError},
-    protocol::{Role, WebSocketConfig, WebSocketContext},
-};
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{
-    frame::{Opcode, WriteBuffer},
-    message::{Text, WsMessage},
+    frame::{FrameError, FrameReader, Opcode, Received, WriteBuffer},
+    message::WsMessage,
 };
 use crate::{
     error::{ErrorKind, TransportError},
@@ -29,10 +22,8 @@ use crate::{
 
 pub(crate) struct Link<S> {
     stream: MaybeTls<S>,
-    codec: WebSocketContext,
+    frames: FrameReader,
     out: WriteBuffer,
-    /// Came in behind the answer to the upgrade: read before the stream.
-    rest: Bytes,
     /// The stream may hold back what was written until it is flushed.
     unflushed: bool,
     /// The socket took bytes since the last flush.
@@ -76,18 +67,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         max_message_size: usize,
         read_buffer_size: usize,
     ) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(read_buffer_size)
-            .write_buffer_size(0)
-            .max_write_buffer_size(CODEC_WRITE_MAX_BYTES)
-            .max_message_size(Some(max_message_size))
-            .max_frame_size(Some(max_message_size));
         Self {
             stream,
-            // Not `from_partially_read`: a buffer begun with few bytes would be replaced by ones as small, whenever messages
-            // still held by their readers keep it from being reused.
-            codec: WebSocketContext::new(Role::Client, Some(config)),
-            rest: Bytes::from(rest),
+            frames: FrameReader::new(&rest, max_message_size, read_buffer_size),
             out: WriteBuffer::new(mask_seed),
             unflushed: false,
             progressed: false,
@@ -99,30 +81,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// The next thing that came in. Cancel safe: what was read is kept.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
-        let mut io = Io {
-            stream: &mut self.stream,
-            rest: &mut self.rest,
-            out: &mut self.out,
-            received: &mut self.received,
-            cx,
-        };
-        let inbound = match self.codec.read(&mut io) {
-            Ok(Message::Text(text)) => Inbound::Message(WsMessage::Text(Text::from_utf8(text))),
-            Ok(Message::Binary(bytes)) => Inbound::Message(WsMessage::Binary(bytes)),
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Inbound::Heartbeat,
-            Ok(Message::Close(frame)) => {
-                let code = frame.as_ref().map(|frame| frame.code.into());
-                let reason = frame.as_ref().map_or("", |frame| frame.reason.as_str());
-                // RFC 6455, section 5.5.1: a Close frame is answered with one; the code is typically echoed.
-                Inbound::Lost {
-                    cause: TransportError::peer_closed(code, reason),
-                    code: Some(code.unwrap_or(1000)),
+        // Bounded by the peer: each turn but the last reads something.
+        loop {
+            match self.frames.next() {
+                Ok(Some(received)) => return Poll::Ready(self.take_in(received)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(broken(error)),
+            }
+            let mut room = self.frames.room();
+            let offered = room.chunk_mut().len();
+            match pin!(self.stream.read_buf(&mut room)).poll(cx) {
+                Poll::Pending => {
+                    self.frames.drained();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => {
+                    let text = "the peer ended the connection without a Close frame";
+                    let cause = TransportError::new(ErrorKind::Io, text);
+                    return Poll::Ready(Inbound::Lost { cause, code: None });
+                }
+                Poll::Ready(Ok(read)) => {
+                    self.frames.filled(read, offered);
+                    self.received = true;
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Inbound::Lost { cause: io_error(error), code: None });
                 }
             }
-            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-            Err(error) => read_error(error),
-        };
-        Poll::Ready(inbound)
+        }
+    }
+
+    fn take_in(&mut self, received: Received) -> Inbound {
+        match received {
+            Received::Message(message) => Inbound::Message(message),
+            Received::Ping(payload) => {
+                // A peer that pings and never reads must not fill the buffer with pongs. Nothing follows a Close frame.
+                if !self.goodbye && self.out.waiting().len() < PONG_ROOM_BYTES {
+                    self.out.push_frame(Opcode::Pong, &payload);
+                }
+                Inbound::Heartbeat
+            }
+            Received::Pong => Inbound::Heartbeat,
+            // RFC 6455, section 5.5.1: a Close frame is answered with one; the code is typically echoed.
+            Received::Close { code, reason } => Inbound::Lost {
+                cause: TransportError::peer_closed(code, &reason),
+                code: Some(code.unwrap_or(1000)),
+            },
+        }
     }
 
     /// True once after bytes came in, whether or not they made a message.
@@ -209,73 +214,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 }
 
-/// The stream as tungstenite sees it: reads go to the socket, writes into the buffer.
-struct Io<'a, 'b, S> {
-    stream: &'a mut MaybeTls<S>,
-    rest: &'a mut Bytes,
-    out: &'a mut WriteBuffer,
-    received: &'a mut bool,
-    cx: &'a mut Context<'b>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Read for Io<'_, '_, S> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if !self.rest.is_empty() {
-            let length = self.rest.len().min(bytes.len());
-            bytes[..length].copy_from_slice(&self.rest.split_to(length));
-            return Ok(length);
+/// The link is over because of what the peer sent, and the code to say so with (RFC 6455, section 7.4.1).
+fn broken(error: FrameError) -> Inbound {
+    let protocol = |text: String| {
+        TransportError::new(ErrorKind::Protocol, format!("the peer broke the WebSocket protocol: {text}"))
+    };
+    let (cause, code) = match error {
+        FrameError::Protocol(rule) => (protocol(rule.to_owned()), 1002),
+        FrameError::CloseCode(code) => {
+            (protocol(format!("it closed with code {code}, which is never sent")), 1002)
         }
-        let mut buf = ReadBuf::new(bytes);
-        match Pin::new(&mut *self.stream).poll_read(self.cx, &mut buf) {
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            Poll::Ready(result) => {
-                result?;
-                let read = buf.filled().len();
-                *self.received |= read > 0;
-                Ok(read)
-            }
+        FrameError::NotUtf8 => {
+            let text = "the peer sent text that is not UTF-8";
+            (TransportError::new(ErrorKind::Protocol, text), 1007)
         }
-    }
-}
-
-impl<S> Write for Io<'_, '_, S> {
-    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
-        // A peer that pings and never reads must not fill the buffer with pongs.
-        if self.out.waiting().len() >= PONG_ROOM_BYTES {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.out.push_raw(frames);
-        Ok(frames.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn read_error(error: WsError) -> Inbound {
-    match error {
-        WsError::Io(error) => Inbound::Lost { cause: io_error(error), code: None },
-        WsError::ConnectionClosed
-        | WsError::AlreadyClosed
-        | WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            let text = "the peer ended the connection without a Close frame";
-            Inbound::Lost { cause: TransportError::new(ErrorKind::Io, text), code: None }
-        }
-        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            Inbound::Lost { cause: TransportError::too_large(size, max_size), code: Some(1009) }
-        }
-        WsError::Utf8(_) => {
-            let cause =
-                TransportError::new(ErrorKind::Protocol, "the peer sent a text message that is not UTF-8");
-            Inbound::Lost { cause, code: Some(1007) }
-        }
-        error => {
-            let text = format!("the peer broke the WebSocket protocol: {error}");
-            let cause = TransportError::with_source(ErrorKind::Protocol, text, error);
-            Inbound::Lost { cause, code: Some(1002) }
-        }
-    }
+        FrameError::TooLarge { size, limit } => (TransportError::too_large(size, limit), 1009),
+    };
+    Inbound::Lost { cause, code: Some(code) }
 }
 
 fn io_error(error: io::Error) -> TransportError {
@@ -289,5 +244,3 @@ const WRITE_BUFFER_BYTES: usize = 256 << 10;
 const FLUSH_EARLY_BYTES: usize = 14 << 10;
 /// Pongs may go this far beyond.
 const PONG_ROOM_BYTES: usize = WRITE_BUFFER_BYTES + (64 << 10);
-/// What tungstenite itself may hold: one control frame is at most 131 bytes.
-const CODEC_WRITE_MAX_BYTES: usize = 1024;

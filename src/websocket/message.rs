@@ -19,10 +19,6 @@ impl Text {
     pub fn into_bytes(self) -> Bytes {
         self.0.into()
     }
-
-    pub(crate) fn from_utf8(text: Utf8Bytes) -> Self {
-        Self(text)
-    }
 }
 
 impl Deref for Text {

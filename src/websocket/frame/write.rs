@@ -5,17 +5,10 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-/// What a frame carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opcode {
-    Text = 0x1,
-    Binary = 0x2,
-    Close = 0x8,
-    Ping = 0x9,
-}
+use super::{FIN, MASKED, Opcode};
 
 /// Bytes on their way out. Whole frames are appended; the socket takes from the front.
-pub(super) struct WriteBuffer {
+pub(in crate::websocket) struct WriteBuffer {
     bytes: Vec<u8>,
     /// How many bytes at the front the socket has taken.
     taken: usize,
@@ -23,12 +16,12 @@ pub(super) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    pub(super) fn new(mask_seed: [u8; 32]) -> Self {
+    pub(in crate::websocket) fn new(mask_seed: [u8; 32]) -> Self {
         Self { bytes: Vec::new(), taken: 0, masks: ChaCha12Rng::from_seed(mask_seed) }
     }
 
     /// Appends one unfragmented frame.
-    pub(super) fn push_frame(&mut self, opcode: Opcode, payload: &[u8]) {
+    pub(in crate::websocket) fn push_frame(&mut self, opcode: Opcode, payload: &[u8]) {
         let mask = self.masks.next_u32().to_le_bytes();
         let length = payload.len();
         self.bytes.reserve(HEADER_SIZE_MAX_BYTES + length);
@@ -50,18 +43,13 @@ impl WriteBuffer {
         apply_mask(&mut self.bytes[start..], mask);
     }
 
-    /// Appends frames laid elsewhere.
-    pub(super) fn push_raw(&mut self, frames: &[u8]) {
-        self.bytes.extend_from_slice(frames);
-    }
-
     /// What the socket has not taken yet.
-    pub(super) fn waiting(&self) -> &[u8] {
+    pub(in crate::websocket) fn waiting(&self) -> &[u8] {
         &self.bytes[self.taken..]
     }
 
     /// The socket took so many bytes.
-    pub(super) fn advance(&mut self, taken: usize) {
+    pub(in crate::websocket) fn advance(&mut self, taken: usize) {
         self.taken += taken;
         if self.taken == self.bytes.len() {
             self.taken = 0;
@@ -90,8 +78,6 @@ fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-const FIN: u8 = 0x80;
-const MASKED: u8 = 0x80;
 /// Two bytes, an extended length of eight, a mask of four.
 const HEADER_SIZE_MAX_BYTES: usize = 14;
 const KEEP_BYTES: usize = 16 << 10;
