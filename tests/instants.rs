@@ -233,3 +233,52 @@ async fn an_empty_head_is_no_answer_to_an_upgrade() {
     let error = handle.ready().await.expect_err("it fails");
     assert_eq!(error.status(), None, "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_long_over_a_large_message_is_not_given_up_on_and_a_silent_one_is() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    // The socket itself holds back 64 KiB: seven seconds of them.
+    let config =
+        WsConfig::new("ws://x:1").ping_interval(Duration::from_secs(5)).pong_timeout(Duration::from_secs(8));
+    let (handle, mut events) =
+        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.expect("it works");
+    let (mut peer, answer) = upgrade_request(&env).await;
+    peer.write_all(answer.as_bytes()).await.expect("it works");
+    handle.ready().await.expect("the peer upgrades");
+    let size = 400_000;
+    handle.send(WsMessage::binary(vec![7; size])).await.expect("it works");
+
+    // 10 kB a second: the ping behind the message takes 40 s to get through. A pong comes at once when it does.
+    let (mut taken, mut buf) = (0, vec![0; 10_000]);
+    let mut pings = 0;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let Ok(read) = tokio::time::timeout(Duration::from_millis(1), peer.read(&mut buf)).await else {
+            continue;
+        };
+        let read = read.expect("the client keeps the connection");
+        assert!(read > 0, "the client hung up after {taken} bytes");
+        taken += read;
+        // A header of 14 bytes is before the message, pings of 6 are behind it.
+        if taken > size + 14 {
+            peer.write_all(&[0x8a, 0]).await.expect("the client reads");
+            pings += 1;
+        }
+    }
+    assert!(pings >= 3, "{pings} pings in {taken} bytes");
+    assert_eq!(handle.epoch(), ConnectionEpoch(1));
+
+    // Now it reads on and says nothing.
+    let silent_since = tokio::time::Instant::now();
+    let reading = async { while peer.read(&mut buf).await.is_ok_and(|read| read > 0) {} };
+    let disconnected = async {
+        while let Some(event) = events.recv().await {
+            if let Event::Disconnected { .. } = event {
+                return silent_since.elapsed();
+            }
+        }
+        panic!("the connection ended");
+    };
+    let (_, after) = tokio::join!(reading, disconnected);
+    assert!(after <= Duration::from_millis(13_100), "{after:?}");
+}

@@ -30,6 +30,8 @@ pub(crate) struct Link<S> {
     progressed: bool,
     /// Why an early flush failed.
     failed: Option<TransportError>,
+    /// Where in all that is written the watched ping ends.
+    ping_end: Option<u64>,
     /// A Close frame of ours is in the buffer or gone.
     goodbye: bool,
     /// Bytes came in since the last look.
@@ -56,6 +58,8 @@ pub(crate) struct Flush {
     pub(crate) pending: bool,
     /// The socket took bytes.
     pub(crate) progressed: bool,
+    /// Among them the last one of the watched ping.
+    pub(crate) ping_left: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
@@ -74,6 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             unflushed: false,
             progressed: false,
             failed: None,
+            ping_end: None,
             goodbye: false,
             received: true,
         }
@@ -152,6 +157,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.out.push_frame(Opcode::Ping, &[]);
     }
 
+    /// What was written last is a ping: the flush with which the end of it leaves tells.
+    pub(crate) fn watch_ping(&mut self) {
+        self.ping_end = Some(self.out.left() + self.out.waiting().len() as u64);
+    }
+
     /// Says goodbye, once: a Close frame that answers ours is not answered (RFC 6455, section 5.5.1).
     pub(crate) fn write_close(&mut self, code: u16) {
         if !std::mem::replace(&mut self.goodbye, true) {
@@ -200,17 +210,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         let pending = self.write_out(cx)?;
         let progressed = std::mem::take(&mut self.progressed);
+        let ping_left = self.ping_end.take_if(|end| *end <= self.out.left()).is_some();
         if pending {
-            return Ok(Flush { pending, progressed });
+            return Ok(Flush { pending, progressed, ping_left });
         }
         if self.unflushed {
             match Pin::new(&mut self.stream).poll_flush(cx) {
-                Poll::Pending => return Ok(Flush { pending: true, progressed }),
+                Poll::Pending => return Ok(Flush { pending: true, progressed, ping_left }),
                 Poll::Ready(Ok(())) => self.unflushed = false,
                 Poll::Ready(Err(error)) => return Err(io_error(error)),
             }
         }
-        Ok(Flush { pending: false, progressed })
+        Ok(Flush { pending: false, progressed, ping_left })
     }
 }
 

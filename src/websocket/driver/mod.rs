@@ -24,7 +24,7 @@ use tracing::{Span, debug};
 use super::{
     config::{Endpoint, WsConfig},
     event::{CloseCause, ConnectionEpoch},
-    link::Link,
+    link::{Flush, Link},
     message::{Topic, WsMessage},
     protocol::ProtocolHandler,
     session::{
@@ -299,8 +299,8 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         match link.flush(cx) {
             Ok(flush) => {
                 let room = link.has_room();
-                let (pending, progressed) = (flush.pending, flush.progressed);
-                self.session.handle_link(now, LinkEvent::Flushed { pending, progressed, room });
+                let Flush { pending, progressed, ping_left } = flush;
+                self.session.handle_link(now, LinkEvent::Flushed { pending, progressed, room, ping_left });
             }
             Err(cause) => {
                 self.wire = Wire::Down;

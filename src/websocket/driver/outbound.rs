@@ -138,6 +138,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                     Some(ping) => link.write_message(&ping),
                     None => link.write_ping(),
                 }
+                link.watch_ping();
             }
             Outgoing::Close => link.write_close(1000),
         }

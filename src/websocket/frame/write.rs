@@ -12,12 +12,14 @@ pub(in crate::websocket) struct WriteBuffer {
     bytes: Vec<u8>,
     /// How many bytes at the front the socket has taken.
     taken: usize,
+    /// How many bytes the socket has taken in all.
+    left: u64,
     masks: ChaCha12Rng,
 }
 
 impl WriteBuffer {
     pub(in crate::websocket) fn new(mask_seed: [u8; 32]) -> Self {
-        Self { bytes: Vec::new(), taken: 0, masks: ChaCha12Rng::from_seed(mask_seed) }
+        Self { bytes: Vec::new(), taken: 0, left: 0, masks: ChaCha12Rng::from_seed(mask_seed) }
     }
 
     /// Appends one unfragmented frame.
@@ -48,9 +50,15 @@ impl WriteBuffer {
         &self.bytes[self.taken..]
     }
 
+    /// How many bytes the socket has taken since the beginning.
+    pub(in crate::websocket) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// The socket took so many bytes.
     pub(in crate::websocket) fn advance(&mut self, taken: usize) {
         self.taken += taken;
+        self.left += taken as u64;
         if self.taken == self.bytes.len() {
             self.taken = 0;
             self.bytes.clear();

@@ -2,8 +2,12 @@
 //!
 //! | state | leaves by |
 //! |---|---|
-//! | resting until `next_ping` | the time: ping, then awaiting |
+//! | resting until `next_ping` | the time: a ping is queued |
+//! | queued behind what was written before | the socket took it: awaiting; any byte: resting |
 //! | awaiting until the deadline | any byte: resting; the deadline: dead |
+//!
+//! While a ping is queued the peer is judged by whether it takes bytes, which is the write timeout's business: a large
+//! message on a slow line delays the ping and is no silence.
 
 use std::time::Duration;
 
@@ -14,8 +18,15 @@ pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     next_ping: Timestamp,
-    /// When silence since the last ping becomes a verdict.
-    awaiting: Option<Timestamp>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Resting,
+    Queued,
+    /// When silence since the ping becomes a verdict.
+    Awaiting(Timestamp),
 }
 
 /// What the time asks for.
@@ -29,29 +40,40 @@ pub(super) enum Beat {
 impl Heartbeat {
     /// The first ping is due one interval after `now`.
     pub(super) fn start(interval: Duration, timeout: Duration, now: Timestamp) -> Self {
-        Self { interval, timeout, next_ping: now + interval, awaiting: None }
+        Self { interval, timeout, next_ping: now + interval, state: State::Resting }
     }
 
     /// Bytes came in.
     pub(super) fn alive(&mut self) {
-        self.awaiting = None;
+        self.state = State::Resting;
+    }
+
+    /// The socket took the last byte of the ping.
+    pub(super) fn ping_left(&mut self, now: Timestamp) {
+        if matches!(self.state, State::Queued) {
+            self.state = State::Awaiting(now + self.timeout);
+        }
     }
 
     pub(super) fn beat(&mut self, now: Timestamp) -> Beat {
-        if let Some(deadline) = self.awaiting {
-            return if deadline <= now { Beat::Dead } else { Beat::Nothing };
+        match self.state {
+            State::Awaiting(deadline) if deadline <= now => Beat::Dead,
+            State::Resting if self.next_ping <= now => {
+                self.state = State::Queued;
+                self.next_ping = now + self.interval;
+                Beat::Ping
+            }
+            State::Resting | State::Queued | State::Awaiting(_) => Beat::Nothing,
         }
-        if now < self.next_ping {
-            return Beat::Nothing;
-        }
-        self.awaiting = Some(now + self.timeout);
-        self.next_ping = now + self.interval;
-        Beat::Ping
     }
 
     /// When to ask again.
-    pub(super) fn deadline(&self) -> Timestamp {
-        self.awaiting.unwrap_or(self.next_ping)
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Resting => Some(self.next_ping),
+            State::Queued => None,
+            State::Awaiting(deadline) => Some(deadline),
+        }
     }
 }
 
@@ -81,7 +103,10 @@ mod tests {
                     }
                     match heartbeat.beat(at(now)) {
                         Beat::Nothing => {}
-                        Beat::Ping => answer_at = Some(now + (timeout - 1).max(1)),
+                        Beat::Ping => {
+                            heartbeat.ping_left(at(now));
+                            answer_at = Some(now + (timeout - 1).max(1));
+                        }
                         Beat::Dead if timeout == 1 => answer_at = None,
                         Beat::Dead => panic!("given up on at {now} with ({interval}, {timeout})"),
                     }
@@ -97,7 +122,11 @@ mod tests {
     fn a_silent_peer_is_dead_within_interval_and_timeout() {
         for (interval, timeout) in [(30, 10), (10, 30), (1, 1), (7, 7)] {
             let mut heartbeat = Heartbeat::start(secs(interval), secs(timeout), at(0));
-            let dead = (0..).find(|now| heartbeat.beat(at(*now)) == Beat::Dead);
+            let dead = (0..).find(|now| {
+                let beat = heartbeat.beat(at(*now));
+                heartbeat.ping_left(at(*now));
+                beat == Beat::Dead
+            });
             assert_eq!(dead, Some(interval + timeout));
         }
     }
@@ -106,9 +135,33 @@ mod tests {
     fn only_one_ping_is_out_at_a_time() {
         let mut heartbeat = Heartbeat::start(secs(1), secs(10), at(0));
         assert_eq!(heartbeat.beat(at(1)), Beat::Ping);
+        heartbeat.ping_left(at(1));
         for now in 2..11 {
             assert_eq!(heartbeat.beat(at(now)), Beat::Nothing);
         }
         assert_eq!(heartbeat.beat(at(11)), Beat::Dead);
+    }
+
+    #[test]
+    fn the_time_of_a_queued_ping_begins_when_it_leaves() {
+        let mut heartbeat = Heartbeat::start(secs(5), secs(3), at(0));
+        assert_eq!(heartbeat.beat(at(5)), Beat::Ping);
+        assert_eq!(heartbeat.deadline(), None);
+        for now in 6..100 {
+            assert_eq!(heartbeat.beat(at(now)), Beat::Nothing);
+        }
+        heartbeat.ping_left(at(100));
+        assert_eq!(heartbeat.beat(at(102)), Beat::Nothing);
+        assert_eq!(heartbeat.beat(at(103)), Beat::Dead);
+    }
+
+    #[test]
+    fn a_ping_that_leaves_after_a_sign_of_life_starts_no_verdict() {
+        let mut heartbeat = Heartbeat::start(secs(5), secs(3), at(0));
+        assert_eq!(heartbeat.beat(at(5)), Beat::Ping);
+        heartbeat.alive();
+        heartbeat.ping_left(at(6));
+        assert_eq!(heartbeat.beat(at(9)), Beat::Nothing);
+        assert_eq!(heartbeat.beat(at(10)), Beat::Ping);
     }
 }

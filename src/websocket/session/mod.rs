@@ -183,7 +183,10 @@ impl Session {
                     self.actions.push(Action::Write(Outgoing::Own(message)));
                 }
             }
-            LinkEvent::Flushed { pending, progressed, room } => {
+            LinkEvent::Flushed { pending, progressed, room, ping_left } => {
+                if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| ping_left) {
+                    heartbeat.ping_left(now);
+                }
                 self.write_room = room;
                 if !pending {
                     self.write_blocked_since = None;
@@ -269,7 +272,7 @@ impl Session {
             Phase::Closing { deadline, .. } => Some(deadline),
             Phase::Idle | Phase::Ready { .. } | Phase::Closed => None,
         };
-        let heartbeat = self.heartbeat.as_ref().map(Heartbeat::deadline);
+        let heartbeat = self.heartbeat.as_ref().and_then(Heartbeat::deadline);
         let write = self.write_deadline();
         [phase, heartbeat, write, self.pending.deadline()].into_iter().flatten().min()
     }

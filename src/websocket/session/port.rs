@@ -78,11 +78,13 @@ pub(crate) enum LinkEvent {
     Incoming(IncomingMessage),
     /// The answer to a ping of the application's own.
     PongDue(WsMessage),
-    /// After a flush: whether bytes are left over, whether any left, and whether the buffer has room.
+    /// After a flush: whether bytes are left over, whether any left, and whether the buffer has room. The flush in which
+    /// the last byte of a ping left says so.
     Flushed {
         pending: bool,
         progressed: bool,
         room: bool,
+        ping_left: bool,
     },
 }
 

@@ -60,7 +60,7 @@ fn failure_mode_03_a_peer_that_does_not_read_is_given_up_on_at_write_timeout() {
     rig.room(false);
     rig.pass(secs(9));
     // Progress starts the time anew.
-    rig.link(LinkEvent::Flushed { pending: true, progressed: true, room: false });
+    rig.link(LinkEvent::Flushed { pending: true, progressed: true, room: false, ping_left: false });
     rig.pass(secs(9));
     assert!(!rig.saw("Disconnected"));
     rig.pass(secs(1));
@@ -74,4 +74,21 @@ fn pings_go_out_while_the_write_buffer_is_full() {
     rig.send("waits");
     rig.pass(secs(2));
     assert_eq!(rig.wire(), ["PING"]);
+}
+
+#[test]
+fn silence_counts_from_the_ping_that_left_and_not_from_the_one_that_waits() {
+    let mut rig = Rig::ready(|config| {
+        config.ping_interval = Some(secs(2));
+        config.pong_timeout = secs(3);
+        config.write_timeout = secs(60);
+    });
+    rig.room(false);
+    rig.pass(secs(50));
+    assert!(!rig.saw("Disconnected"));
+    rig.room(true);
+    rig.pass(Duration::from_millis(2_999));
+    assert!(!rig.saw("Disconnected"));
+    rig.pass(Duration::from_millis(1));
+    assert!(rig.saw("Disconnected(1, Timeout)"));
 }

@@ -52,6 +52,8 @@ struct Model {
     close_said: bool,
     /// The write buffer takes data.
     room: bool,
+    /// A ping waits to leave.
+    ping_waits: bool,
     awaits_auth: bool,
     epoch: u64,
     attempts: u32,
@@ -80,6 +82,7 @@ impl Model {
             }
             Action::Hangup { .. } => {
                 (self.dialing, self.link, self.ready, self.awaits_auth) = (false, false, false, false);
+                self.ping_waits = false;
                 self.told.clear();
             }
             Action::Write(outgoing) => self.observe_write(outgoing),
@@ -146,7 +149,7 @@ impl Model {
                     );
                 }
             }
-            Outgoing::Ping => {}
+            Outgoing::Ping => self.ping_waits = true,
             Outgoing::Close => self.close_said = true,
         }
     }
@@ -260,7 +263,10 @@ fn apply(step: Step, session: &mut Session, model: &mut Model, now: &mut Timesta
         Step::Alive if model.link => session.handle_link(*now, LinkEvent::Alive),
         Step::Room(room) if model.link => {
             model.room = room;
-            session.handle_link(*now, LinkEvent::Flushed { pending: !room, progressed: false, room });
+            session.handle_link(
+                *now,
+                LinkEvent::Flushed { pending: !room, progressed: false, room, ping_left: false },
+            );
         }
         Step::Request { slot, timeout } => queue(session, model, *now, generation, (slot, timeout), true),
         Step::Confirm { slot, timeout } => queue(session, model, *now, generation, (slot, timeout), false),
@@ -355,6 +361,10 @@ fn settle(session: &mut Session, model: &mut Model, now: Timestamp) {
             {
                 *fate = Fate::Answered;
             }
+        }
+        if model.room && std::mem::take(&mut model.ping_waits) {
+            let (pending, progressed, room, ping_left) = (false, true, true, true);
+            session.handle_link(now, LinkEvent::Flushed { pending, progressed, room, ping_left });
         }
         if !session.has_work() {
             return;

@@ -24,6 +24,10 @@ pub(super) struct Rig {
     next_generation: u64,
     /// What was written on the present link.
     wire: Vec<String>,
+    /// The socket takes nothing.
+    blocked: bool,
+    /// A ping waits to leave.
+    ping_waits: bool,
     ended: bool,
 }
 
@@ -51,6 +55,8 @@ impl Rig {
             transcript: Vec::new(),
             next_generation: 0,
             wire: Vec::new(),
+            blocked: false,
+            ping_waits: false,
             ended: false,
         };
         rig.session.start(rig.now);
@@ -111,6 +117,7 @@ impl Rig {
     pub(super) fn link(&mut self, event: LinkEvent) {
         if matches!(event, LinkEvent::Up { .. }) {
             self.wire.clear();
+            (self.blocked, self.ping_waits) = (false, false);
         }
         self.session.handle_link(self.now, event);
         self.settle();
@@ -182,7 +189,8 @@ impl Rig {
 
     /// The write buffer is full, or has room again.
     pub(super) fn room(&mut self, room: bool) {
-        self.link(LinkEvent::Flushed { pending: !room, progressed: false, room });
+        self.blocked = !room;
+        self.link(LinkEvent::Flushed { pending: !room, progressed: false, room, ping_left: false });
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -218,6 +226,11 @@ impl Rig {
                 assert!(!self.ended, "{action:?} after the end");
                 self.record(action);
             }
+            if !self.blocked && std::mem::take(&mut self.ping_waits) {
+                let (pending, progressed, room, ping_left) = (false, true, true, true);
+                let flushed = LinkEvent::Flushed { pending, progressed, room, ping_left };
+                self.session.handle_link(self.now, flushed);
+            }
             if !self.session.has_work() {
                 assert_eq!(self.ended, self.session.state() == ConnectionState::Closed);
                 return;
@@ -232,6 +245,7 @@ impl Rig {
             Action::Dial { attempt } => write!(line, "dial (attempt {attempt})"),
             Action::Write(outgoing) => {
                 let text = self.describe(outgoing);
+                self.ping_waits |= matches!(outgoing, Outgoing::Ping);
                 self.wire.push(text.clone());
                 write!(line, "write {text}")
             }
