@@ -1,7 +1,7 @@
 //! Deterministic simulation for `hpx-transport`.
 //!
 //! One seed draws a plan: clients, their settings and scripts, latencies, faults. The unmodified library lives through it
-//! on turmoil's virtual network and time, against a mock exchange that writes down all it sees. Oracles watch the trace,
+//! on a virtual network and time, turmoil's or one in memory, against a mock exchange that writes down all it sees. Oracles watch the trace,
 //! entry by entry, and the trace has a digest: the same seed gives the same digest in any process.
 //!
 //! `cargo sim SEED=42` runs one seed and prints a picture of it. As a library it puts a [`ProtocolHandler`] of your own
@@ -47,6 +47,7 @@
 pub mod cli;
 mod dialect;
 mod env;
+mod net;
 mod oracle;
 mod peers;
 pub mod plan;
@@ -59,6 +60,7 @@ mod world;
 pub use self::{
     dialect::{Dialect, Heard, SimDialect, SimHandler},
     env::{Census, SimEnv, SimStream, SimTimer},
+    net::Backend,
     oracle::{Card, Observer, Verdict, Violation},
     plan::{Plan, PlanError},
     report::Report,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
+    net::Backend,
     oracle::Verdict,
     plan::{FAULT_NAMES, Plan, Reader},
     trace::{Digests, Entry, FaultLog, Outcome, ServerLog, SocketLog, What, WorkLog},
@@ -12,6 +13,7 @@ use crate::{
 /// The outcome of one run. Its `Display` is the timeline and the verdicts, as `cargo sim` prints them.
 pub struct Report {
     plan: Arc<Plan>,
+    backend: Backend,
     entries: Vec<Entry>,
     verdicts: Vec<Verdict>,
     digests: Digests,
@@ -19,9 +21,16 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(plan: Arc<Plan>, ran: Ran) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, backend: Backend, ran: Ran) -> Self {
         let digests = Digests::of(&ran.entries);
-        Self { plan, digests, entries: ran.entries, verdicts: ran.bench.verdicts(), failure: ran.failure }
+        Self {
+            plan,
+            backend,
+            digests,
+            entries: ran.entries,
+            verdicts: ran.bench.verdicts(),
+            failure: ran.failure,
+        }
     }
 
     /// True if nothing was broken.
@@ -32,6 +41,11 @@ impl Report {
     /// What was run.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What it ran on.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Everything that happened.

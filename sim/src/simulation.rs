@@ -7,6 +7,7 @@ use hpx_transport::websocket::{Connection, ProtocolHandler};
 
 use crate::{
     dialect::{Dialect, SimDialect, SimHandler},
+    net::Backend,
     plan::Plan,
     report::Report,
     workload::{Connector, Kit},
@@ -18,6 +19,7 @@ use crate::{
 pub struct Simulation {
     plan: Arc<Plan>,
     kit: Kit,
+    backend: Backend,
 }
 
 impl Simulation {
@@ -29,7 +31,7 @@ impl Simulation {
     /// The run of a plan.
     pub fn of(plan: Plan) -> Self {
         let kit = Kit { connector: connector(|| SimHandler), dialect: Arc::new(SimDialect) };
-        Self { plan: Arc::new(plan), kit }
+        Self { plan: Arc::new(plan), kit, backend: Backend::default() }
     }
 
     /// Puts another handler to the test: `make` is called once per connection.
@@ -44,6 +46,12 @@ impl Simulation {
         self
     }
 
+    /// Runs it on this backend; on turmoil, unless told.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -51,12 +59,12 @@ impl Simulation {
 
     /// Runs it, on a thread of its own: nothing an earlier run left in this one can reach it.
     pub fn run(&self) -> Report {
-        let (plan, kit) = (Arc::clone(&self.plan), self.kit.clone());
+        let (plan, kit, backend) = (Arc::clone(&self.plan), self.kit.clone(), self.backend);
         let thread = std::thread::Builder::new().name(format!("seed {}", plan.seed));
-        let running = thread.spawn(move || world::run(&plan, &kit));
+        let running = thread.spawn(move || world::run(&plan, &kit, backend));
         // The run catches its own panics; without a thread there is no simulation.
         let ran = running.expect("a thread for the run starts").join().expect("a run catches its panics");
-        Report::new(Arc::clone(&self.plan), ran)
+        Report::new(Arc::clone(&self.plan), self.backend, ran)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The world of one run: turmoil, its hosts, and the faults that happen to them.
+//! The world of one run: its hosts, and the faults that happen to them.
 //!
 //! | phase | until | what |
 //! |---|---|---|
@@ -6,24 +6,23 @@
 //! | calm | `settle_ms` | the script runs on, the world is healthy: liveness |
 //! | end | the plan's end | every connection has been closed or dropped: nothing may be left |
 //!
-//! A second backend replaces this file: plan, workload, oracles and trace know nothing of turmoil.
+//! It knows no network: a [`Platform`] is one. Plan, workload, oracles and trace are the same on each.
 
-use std::{
-    collections::BTreeMap,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod memory;
+mod turmoil;
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use hpx_transport::env::Timestamp;
 
 use crate::{
     env::{SimEnv, panic_text},
+    net::{Backend, LinkChange, SimClock, ms},
     oracle::Bench,
     peers::exchange::{Exchange, PORT},
     plan::{Fault, FaultKind, Plan},
     trace::{Entry, FaultLog, Recorder, What, WorkLog},
-    workload::{self, Kit},
+    workload::Kit,
 };
 
 /// What a run leaves behind.
@@ -34,14 +33,58 @@ pub(crate) struct Ran {
     pub(crate) failure: Option<String>,
 }
 
+/// A backend at work: hosts that run, and a network that can be hurt.
+trait Platform {
+    /// Time since the run began.
+    fn elapsed(&self) -> Duration;
+
+    /// Lets time pass until then, or to the first step after it.
+    fn run_until(&mut self, until: Duration) -> Result<(), String>;
+
+    /// The exchange's host goes down: its sockets end, and no dial is answered.
+    fn crash(&mut self);
+
+    /// It starts anew.
+    fn bounce(&mut self);
+
+    /// Changes the line between the exchange and a client.
+    fn change_link(&mut self, client: usize, change: LinkChange);
+
+    /// Everybody's environment, by client.
+    fn envs(&self) -> &[SimEnv];
+}
+
 /// Runs the plan to its end on the current thread.
-pub(crate) fn run(plan: &Arc<Plan>, kit: &Kit) -> Ran {
-    let recorder = Recorder::default();
-    let mut bench = Bench::new(plan, &kit.dialect);
-    let mut fed = 0;
+pub(crate) fn run(plan: &Arc<Plan>, kit: &Kit, backend: Backend) -> Ran {
+    let bench = Bench::new(plan, &kit.dialect);
+    match backend {
+        Backend::Turmoil => {
+            let recorder = Recorder::new(SimClock::Turmoil, bench);
+            watch(plan, kit, &recorder, |exchange| turmoil::Turmoil::build(plan, kit, &recorder, exchange))
+        }
+        Backend::Memory => {
+            let runtime = memory::runtime();
+            let recorder = Recorder::new(memory::clock(&runtime), bench);
+            watch(plan, kit, &recorder, |exchange| {
+                memory::Memory::build(runtime, plan, kit, &recorder, exchange)
+            })
+        }
+    }
+}
+
+/// Builds a platform, lets the world happen on it, and takes down what is left.
+fn watch<P: Platform>(
+    plan: &Plan,
+    kit: &Kit,
+    recorder: &Recorder,
+    build: impl FnOnce(&Exchange) -> P,
+) -> Ran {
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::build(plan, kit, &recorder);
-        let result = world.run(&mut bench, &mut fed);
+        let exchange = Exchange::new(recorder.clone(), Arc::clone(&kit.dialect), ms(plan.push_every_ms));
+        let platform = build(&exchange);
+        let (running, next_fault, healed) = (BTreeMap::new(), 0, false);
+        let mut world = World { plan, recorder, exchange, platform, running, next_fault, healed };
+        let result = world.run();
         // What the teardown does is no part of the run.
         recorder.seal();
         result
@@ -52,82 +95,54 @@ pub(crate) fn run(plan: &Arc<Plan>, kit: &Kit) -> Ran {
         Err(panic) => Some(format!("the simulation panicked: {}", panic_text(panic.as_ref()))),
     };
     recorder.seal();
-    let entries = recorder.take();
-    bench.finish(Timestamp::ZERO + Duration::from_millis(plan.end_ms()));
+    let (entries, bench) = recorder.take();
+    // Each run has a recorder of its own, and this is its only end.
+    let mut bench = bench.expect("the oracles come back with the trace they watched");
+    bench.finish(Timestamp::ZERO + ms(plan.end_ms()));
     Ran { entries, bench, failure }
 }
 
-struct World<'a> {
+struct World<'a, P> {
     plan: &'a Plan,
-    recorder: Recorder,
-    sim: turmoil::Sim<'a>,
+    recorder: &'a Recorder,
     exchange: Exchange,
-    envs: Vec<SimEnv>,
+    platform: P,
     /// Faults that have begun and are to end, by the time they do.
     running: BTreeMap<(u64, usize), Fault>,
     next_fault: usize,
     healed: bool,
 }
 
-impl<'a> World<'a> {
-    fn build(plan: &'a Plan, kit: &Kit, recorder: &Recorder) -> Self {
-        let mut sim = turmoil::Builder::new()
-            .epoch(SystemTime::UNIX_EPOCH)
-            .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
-            .tick_duration(plan.tick())
-            // Equal bounds: turmoil's own generator has nothing to decide.
-            .min_message_latency(plan.tick())
-            .max_message_latency(plan.tick())
-            .tcp_capacity(TCP_SEGMENTS)
-            .rng_seed(plan.seed)
-            .build();
-        let push_every = Duration::from_millis(plan.push_every_ms);
-        let exchange = Exchange::new(recorder.clone(), Arc::clone(&kit.dialect), push_every);
-        let host = exchange.clone();
-        sim.host(EXCHANGE, move || host.clone().serve());
-        recorder.name(EXCHANGE, sim.lookup(EXCHANGE));
-        let mut envs = Vec::new();
-        for (index, client) in plan.clients.iter().enumerate() {
-            let name = format!("{CLIENT_PREFIX}{index}");
-            let env = SimEnv::new(index, plan.seed, recorder.clone());
-            envs.push(env.clone());
-            let url = format!("ws://{EXCHANGE}:{PORT}/");
-            let (client_plan, kit, settle_ms) = (client.clone(), kit.clone(), plan.settle_ms);
-            // It never returns: turmoil stops the clock of a host that has.
-            sim.client(name.as_str(), async move {
-                workload::run(env, client_plan, settle_ms, url, kit).await;
-                Ok(())
-            });
-            recorder.name(&name, sim.lookup(name.as_str()));
-            sim.set_link_latency(EXCHANGE, name.as_str(), Duration::from_millis(client.latency_ms));
+impl<P: Platform> World<'_, P> {
+    fn run(&mut self) -> Result<(), String> {
+        let end = ms(self.plan.end_ms());
+        loop {
+            let now = self.platform.elapsed();
+            self.recorder.set_world_time(Timestamp::ZERO + now);
+            if now >= end {
+                break;
+            }
+            self.turn_the_screws(now);
+            let next = self.next_turn().map_or(end, |next_ms| ms(next_ms).min(end));
+            self.platform.run_until(next)?;
         }
-        let (running, recorder) = (BTreeMap::new(), recorder.clone());
-        Self { plan, recorder, sim, exchange, envs, running, next_fault: 0, healed: false }
-    }
-
-    fn run(&mut self, bench: &mut Bench, fed: &mut usize) -> turmoil::Result {
-        let end = Duration::from_millis(self.plan.end_ms());
-        while self.sim.elapsed() < end {
-            self.recorder.set_world_time(Timestamp::ZERO + self.sim.elapsed());
-            self.turn_the_screws();
-            self.sim.step()?;
-            let entries = self.recorder.since(*fed);
-            *fed += entries.len();
-            bench.observe_all(&entries);
-        }
-        self.recorder.set_world_time(Timestamp::ZERO + self.sim.elapsed());
-        for (client, env) in self.envs.iter().enumerate() {
+        for (client, env) in self.platform.envs().iter().enumerate() {
             self.recorder.client(client, What::Work(WorkLog::Residue(env.census())));
         }
-        let entries = self.recorder.since(*fed);
-        *fed += entries.len();
-        bench.observe_all(&entries);
         Ok(())
     }
 
+    /// When the next fault begins or ends.
+    fn next_turn(&self) -> Option<u64> {
+        let ends = self.running.keys().next().map(|(until, _)| *until);
+        let begins = self.plan.faults.get(self.next_fault).map(|fault| fault.at_ms);
+        let heals = (!self.healed).then_some(self.plan.heal_ms);
+        [ends, begins, heals].into_iter().flatten().min()
+    }
+
     /// Begins and ends the faults whose time has come.
-    fn turn_the_screws(&mut self) {
-        let now_ms = u64::try_from(self.sim.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fn turn_the_screws(&mut self, now: Duration) {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         while let Some((&(until, index), _)) = self.running.first_key_value()
             && until <= now_ms
         {
@@ -154,12 +169,9 @@ impl<'a> World<'a> {
     fn begin(&mut self, index: usize, fault: &Fault) {
         self.recorder.world(FaultLog::Began { fault: index, text: describe(fault) });
         match &fault.kind {
-            FaultKind::Partition => {
-                self.each_link(fault, |sim, name| sim.partition(EXCHANGE, name));
-                self.exchange.freeze_open(fault.client);
-            }
-            FaultKind::Hold => self.each_link(fault, |sim, name| sim.hold(EXCHANGE, name)),
-            FaultKind::Crash => self.sim.crash(EXCHANGE),
+            FaultKind::Partition => self.change_links(fault, LinkChange::Partition),
+            FaultKind::Hold => self.change_links(fault, LinkChange::Hold),
+            FaultKind::Crash => self.platform.crash(),
             FaultKind::ServerClose { code, reason } => self.exchange.close_open(fault.client, *code, reason),
             FaultKind::AcceptThenClose { .. } | FaultKind::Refuse { .. } => {
                 self.exchange.set_mood(Some(fault.kind.clone()));
@@ -170,9 +182,9 @@ impl<'a> World<'a> {
 
     fn undo(&mut self, index: usize, fault: &Fault) {
         match &fault.kind {
-            FaultKind::Partition => self.each_link(fault, |sim, name| sim.repair(EXCHANGE, name)),
-            FaultKind::Hold => self.each_link(fault, |sim, name| sim.release(EXCHANGE, name)),
-            FaultKind::Crash => self.sim.bounce(EXCHANGE),
+            FaultKind::Partition => self.change_links(fault, LinkChange::Repair),
+            FaultKind::Hold => self.change_links(fault, LinkChange::Release),
+            FaultKind::Crash => self.platform.bounce(),
             FaultKind::ServerClose { .. } => {}
             FaultKind::AcceptThenClose { .. } | FaultKind::Refuse { .. } => self.exchange.set_mood(None),
             FaultKind::Dribble { .. } => self.set_dribble(fault, None),
@@ -180,21 +192,25 @@ impl<'a> World<'a> {
         self.recorder.world(FaultLog::Ended { fault: index, text: describe(fault) });
     }
 
-    fn each_link(&self, fault: &Fault, act: impl Fn(&turmoil::Sim<'a>, &str)) {
-        for index in 0..self.plan.clients.len() {
-            if fault.client.is_none_or(|client| client == index) {
-                act(&self.sim, &format!("{CLIENT_PREFIX}{index}"));
+    fn change_links(&mut self, fault: &Fault, change: LinkChange) {
+        for client in 0..self.plan.clients.len() {
+            if concerns(fault, client) {
+                self.platform.change_link(client, change);
             }
         }
     }
 
     fn set_dribble(&self, fault: &Fault, bytes: Option<usize>) {
-        for (index, env) in self.envs.iter().enumerate() {
-            if fault.client.is_none_or(|client| client == index) {
+        for (client, env) in self.platform.envs().iter().enumerate() {
+            if concerns(fault, client) {
                 env.set_dribble(bytes);
             }
         }
     }
+}
+
+fn concerns(fault: &Fault, client: usize) -> bool {
+    fault.client.is_none_or(|only| only == client)
 }
 
 /// A fault in words, without its times.
@@ -218,5 +234,8 @@ pub(crate) fn describe(fault: &Fault) -> String {
 
 pub(crate) const EXCHANGE: &str = "exchange";
 pub(crate) const CLIENT_PREFIX: &str = "client-";
-/// turmoil counts segments, not bytes, and panics at more pending SYNs than this. A dribble makes a segment of each byte.
-const TCP_SEGMENTS: usize = 1 << 16;
+
+/// Where the clients dial.
+fn url() -> String {
+    format!("ws://{EXCHANGE}:{PORT}/")
+}

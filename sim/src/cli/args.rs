@@ -1,5 +1,7 @@
 //! The command line: `KEY=VALUE` pairs, as `just sim SEED=42` passes them through.
 
+use crate::Backend;
+
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Task {
@@ -16,6 +18,7 @@ usage: cargo sim [KEY=VALUE]..
   SEEDS=0..200   run every seed of the range, one line each, and a table at the end
   PLAN=file      run the plan in this JSON file
   SAVE=file      with SEED or PLAN: write the plan to this file
+  BACKEND=memory with SEED, SEEDS or PLAN: on the network in memory (default: turmoil)
   BUG=name       plant a bug (a build with RUSTFLAGS=\"--cfg hpx_planted\"); BUG=all hunts all of them
   PLANTED        the same as BUG=all; with SEEDS, over that range (default: 0..200)";
 
@@ -27,6 +30,29 @@ struct Words {
     save: Option<String>,
     bug: Option<String>,
     planted: bool,
+}
+
+/// Takes `BACKEND=` out of the words.
+///
+/// # Errors
+///
+/// No such backend, or two of them.
+pub(super) fn backend(
+    args: impl IntoIterator<Item = String>,
+) -> Result<(Option<Backend>, Vec<String>), String> {
+    let (mut backend, mut rest) = (None, Vec::new());
+    for arg in args {
+        let Some(value) = arg.strip_prefix("BACKEND=") else {
+            rest.push(arg);
+            continue;
+        };
+        let named = Backend::named(value);
+        let named = named.ok_or_else(|| format!("BACKEND={value}: the backends are turmoil and memory"))?;
+        if backend.replace(named).is_some() {
+            return Err("BACKEND is given twice".to_owned());
+        }
+    }
+    Ok((backend, rest))
 }
 
 /// # Errors
@@ -75,7 +101,7 @@ impl Words {
             }
             _ => {
                 return Err(format!(
-                    "{key} is not a key; the keys are SEED, SEEDS, PLAN, SAVE, BUG and PLANTED"
+                    "{key} is not a key; the keys are SEED, SEEDS, PLAN, SAVE, BACKEND, BUG and PLANTED"
                 ));
             }
         }
@@ -134,6 +160,15 @@ mod tests {
         let plan =
             Task::Plan { path: "p.json".to_owned(), save: Some("q".to_owned()), bug: Some("x".to_owned()) };
         assert_eq!(of("PLAN=p.json SAVE=q BUG=x"), Ok(plan));
+    }
+
+    #[test]
+    fn a_backend_is_taken_out_of_the_words() {
+        let of = |line: &str| backend(line.split_whitespace().map(str::to_owned));
+        assert_eq!(of("SEED=7"), Ok((None, vec!["SEED=7".to_owned()])));
+        assert_eq!(of("BACKEND=memory SEED=7"), Ok((Some(Backend::Memory), vec!["SEED=7".to_owned()])));
+        assert!(of("BACKEND=smoke signals").is_err_and(|error| error.contains("turmoil and memory")));
+        assert!(of("BACKEND=memory BACKEND=turmoil").is_err_and(|error| error.contains("twice")));
     }
 
     #[test]

@@ -7,13 +7,14 @@ mod tally;
 use std::{fs, time::Instant};
 
 use self::{args::Task, tally::Tally};
-use crate::{Plan, Report, Simulation};
+use crate::{Backend, Plan, Report, Simulation};
 
 /// Runs the command line `args`, without the program's name. Returns the exit code: 0 green, 1 an invariant is broken or a
 /// planted bug survives, 2 the command line or plan is wrong.
 pub fn run(args: impl IntoIterator<Item = String>) -> u8 {
-    match args::parse(args) {
-        Ok(task) => carry_out(task),
+    let task = args::backend(args).and_then(|(backend, rest)| Ok((args::parse(rest)?, backend)));
+    match task {
+        Ok((task, backend)) => carry_out(task, backend.unwrap_or_default()),
         Err(text) => {
             eprintln!("error: {text}\n\n{}", args::USAGE);
             2
@@ -21,22 +22,28 @@ pub fn run(args: impl IntoIterator<Item = String>) -> u8 {
     }
 }
 
-fn carry_out(task: Task) -> u8 {
+fn carry_out(task: Task, backend: Backend) -> u8 {
     match task {
         Task::Help => {
             println!("{}", args::USAGE);
             0
         }
         Task::Seed { seed, save, bug } => match planted::alive(bug.as_deref()) {
-            Ok(()) => one(Plan::draw(seed), save.as_deref(), &again(&format!("SEED={seed}"), bug.as_deref())),
+            Ok(()) => {
+                let again = again(&format!("SEED={seed}"), bug.as_deref(), backend);
+                one(Plan::draw(seed), backend, save.as_deref(), &again)
+            }
             Err(text) => wrong(&text),
         },
         Task::Plan { path, save, bug } => match (read(&path), planted::alive(bug.as_deref())) {
-            (Ok(plan), Ok(())) => one(plan, save.as_deref(), &again(&format!("PLAN={path}"), bug.as_deref())),
+            (Ok(plan), Ok(())) => {
+                let again = again(&format!("PLAN={path}"), bug.as_deref(), backend);
+                one(plan, backend, save.as_deref(), &again)
+            }
             (Err(text), _) | (_, Err(text)) => wrong(&text),
         },
         Task::Seeds { from, to, bug } => match planted::alive(bug.as_deref()) {
-            Ok(()) => many(from, to),
+            Ok(()) => many(from, to, backend),
             Err(text) => wrong(&text),
         },
         Task::Planted { from, to } => planted::hunt(from, to),
@@ -48,9 +55,11 @@ fn wrong(text: &str) -> u8 {
     2
 }
 
-fn again(what: &str, bug: Option<&str>) -> String {
+fn again(what: &str, bug: Option<&str>, backend: Backend) -> String {
     let bug = bug.map(|bug| format!(" BUG={bug}")).unwrap_or_default();
-    format!("cargo sim {what}{bug}")
+    let on =
+        if backend == Backend::default() { String::new() } else { format!(" BACKEND={}", backend.name()) };
+    format!("cargo sim {what}{bug}{on}")
 }
 
 fn read(path: &str) -> Result<Plan, String> {
@@ -58,7 +67,7 @@ fn read(path: &str) -> Result<Plan, String> {
     Plan::from_json(&json).map_err(|error| format!("PLAN={path}: {error}"))
 }
 
-fn one(plan: Plan, save: Option<&str>, again: &str) -> u8 {
+fn one(plan: Plan, backend: Backend, save: Option<&str>, again: &str) -> u8 {
     if let Some(path) = save
         && let Err(error) = fs::write(path, plan.to_json())
     {
@@ -66,7 +75,7 @@ fn one(plan: Plan, save: Option<&str>, again: &str) -> u8 {
     }
     print!("{}", crate::plan::describe(&plan));
     println!();
-    let report = Simulation::of(plan).run();
+    let report = Simulation::of(plan).backend(backend).run();
     print!("{report}");
     println!();
     for (name, count) in report.fault_counts().into_iter().filter(|(_, count)| *count > 0) {
@@ -75,24 +84,25 @@ fn one(plan: Plan, save: Option<&str>, again: &str) -> u8 {
     if let Some(why) = report.vacuous() {
         println!("VACUOUS: {why}");
     }
+    println!("backend {}", report.backend().name());
     println!("digest {}", report.digests());
     println!("replay {again}");
     println!("{}", if report.is_green() { "GREEN" } else { "RED" });
     u8::from(!report.is_green())
 }
 
-fn many(from: u64, to: u64) -> u8 {
+fn many(from: u64, to: u64, backend: Backend) -> u8 {
     let mut tally = Tally::default();
     let started = Instant::now();
     for seed in from..to {
-        let report = Simulation::new(seed).run();
+        let report = Simulation::new(seed).backend(backend).run();
         println!("{}", one_line(seed, &report));
         tally.add(seed, &report);
     }
     let took = started.elapsed();
     println!("\n{tally}");
     let rate = (to - from) as f64 * 60.0 / took.as_secs_f64().max(0.001);
-    println!("{} seeds in {:.1} s: {rate:.0} a minute", to - from, took.as_secs_f64());
+    println!("{} seeds on {} in {:.1} s: {rate:.0} a minute", to - from, backend.name(), took.as_secs_f64());
     println!("{}", if tally.is_green() { "GREEN" } else { "RED" });
     u8::from(!tally.is_green())
 }

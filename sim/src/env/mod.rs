@@ -1,7 +1,7 @@
 //! The simulated environment: what the library under test sees of the world.
 //!
-//! Time is tokio's virtual time, sockets are turmoil's behind [`stream::SimStream`], randomness is one seed per connection
-//! drawn from the plan. Every task, timer, dial and socket is counted in the [`Registry`], so that "nothing is left" is one
+//! Time is tokio's virtual time, sockets are those of the backend behind [`stream::SimStream`], randomness is one seed per
+//! connection drawn from the plan. Every task, timer, dial and socket is counted in the [`Registry`], so that "nothing is left" is one
 //! assertion.
 
 pub(crate) mod frames;
@@ -29,9 +29,12 @@ use rand_chacha::{
 
 use self::registry::Registry;
 pub use self::{registry::Census, stream::SimStream};
-use crate::trace::{Recorder, SocketLog, TaskLog, What};
+use crate::{
+    net::Wire,
+    trace::{Recorder, SocketLog, TaskLog, What},
+};
 
-/// The environment of one simulated client: [`Clock`], [`Net`], [`Entropy`] and [`Spawn`] inside a turmoil host.
+/// The environment of one simulated client: [`Clock`], [`Net`], [`Entropy`] and [`Spawn`] on either backend.
 ///
 /// Clones share everything. A clone handed to another connection would share its registry: make one per connection.
 #[derive(Clone)]
@@ -42,6 +45,7 @@ pub struct SimEnv {
 struct Inner {
     client: usize,
     recorder: Recorder,
+    wire: Wire,
     seeds: Mutex<ChaCha12Rng>,
     registry: Mutex<Registry>,
 }
@@ -49,13 +53,13 @@ struct Inner {
 impl SimEnv {
     /// An environment of its own, outside any plan: to run the conformance suite, or a hand-made turmoil simulation.
     pub fn standalone(seed: u64) -> Self {
-        Self::new(0, seed, Recorder::default())
+        Self::new(0, seed, Recorder::default(), Wire::Turmoil)
     }
 
-    pub(crate) fn new(client: usize, seed: u64, recorder: Recorder) -> Self {
+    pub(crate) fn new(client: usize, seed: u64, recorder: Recorder, wire: Wire) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         rng.set_stream(STREAM_BASE + client as u64);
-        let inner = Inner { client, recorder, seeds: Mutex::new(rng), registry: Mutex::default() };
+        let inner = Inner { client, recorder, wire, seeds: Mutex::new(rng), registry: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -84,17 +88,12 @@ impl fmt::Debug for SimEnv {
     }
 }
 
-/// Time since the simulation's start. Outside a simulated host there is none, and it stands at zero.
-pub(crate) fn sim_now() -> Option<Timestamp> {
-    let elapsed = turmoil::sim_elapsed()?;
-    Some(Timestamp::ZERO + elapsed)
-}
-
 impl Clock for SimEnv {
     type Timer = SimTimer;
 
+    /// Outside the simulation there is no time, and it stands at zero.
     fn now(&self) -> Timestamp {
-        sim_now().unwrap_or_default()
+        self.inner.recorder.clock().now().unwrap_or_default()
     }
 
     fn unix_time(&self) -> Duration {
@@ -166,7 +165,7 @@ impl Net for SimEnv {
         let dial = self.registry().start_dial();
         self.record(What::Socket(SocketLog::Dialing { socket: dial }));
         let mut attempt = Attempt { env: self, dial, over: false };
-        let result = turmoil::net::TcpStream::connect(addr).await;
+        let result = self.inner.wire.connect(addr).await;
         attempt.over = true;
         self.registry().dials -= 1;
         match result {

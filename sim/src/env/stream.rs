@@ -1,4 +1,4 @@
-//! One socket as the library holds it: turmoil's stream, watched, and dribbling where the plan says so.
+//! One socket as the library holds it: the backend's stream, watched, and dribbling where the plan says so.
 
 use std::{
     io,
@@ -7,16 +7,18 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use turmoil::net::TcpStream;
 
 use super::{SimEnv, frames::FrameReader};
-use crate::trace::{SocketLog, What};
+use crate::{
+    net::Socket,
+    trace::{SocketLog, What},
+};
 
 /// A simulated socket. While the dribble fault lasts it takes and gives a few bytes at a time, with a pause for others
 /// after each read.
 #[derive(Debug)]
 pub struct SimStream {
-    inner: TcpStream,
+    inner: Socket,
     env: SimEnv,
     socket: u64,
     written: FrameReader,
@@ -25,7 +27,7 @@ pub struct SimStream {
 }
 
 impl SimStream {
-    pub(super) fn new(inner: TcpStream, env: SimEnv, socket: u64) -> Self {
+    pub(super) fn new(inner: Socket, env: SimEnv, socket: u64) -> Self {
         Self { inner, env, socket, written: FrameReader::default(), paused: false, ended: false }
     }
 

@@ -134,11 +134,9 @@ impl Bench {
         Self { seats: oracles.into_iter().map(|oracle| (oracle, Judge::default())).collect() }
     }
 
-    pub(crate) fn observe_all(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            for (oracle, judge) in &mut self.seats {
-                oracle.observe(entry, judge);
-            }
+    pub(crate) fn observe(&mut self, entry: &Entry) {
+        for (oracle, judge) in &mut self.seats {
+            oracle.observe(entry, judge);
         }
     }
 

@@ -45,7 +45,7 @@ fn found(id: &str, trace: Vec<(u64, What)>) -> Vec<String> {
             Entry { at: at(ms), place, what }
         })
         .collect();
-    bench.observe_all(&entries);
+    entries.iter().for_each(|entry| bench.observe(entry));
     bench.finish(at(30_000));
     let verdict =
         bench.verdicts().into_iter().find(|verdict| verdict.card.id == id).expect("the oracle has a seat");

@@ -1,15 +1,16 @@
 //! A mock exchange: authenticates, takes subscriptions, answers requests, pushes; and writes down all it sees.
 //!
-//! It is tokio-tungstenite over turmoil, not our own codec: a fault of ours in framing shows here.
+//! It is tokio-tungstenite over the run's backend, not our own codec: a fault of ours in framing shows here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio::{
     sync::mpsc,
@@ -23,10 +24,10 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
-use turmoil::net::{TcpListener, TcpStream};
 
 use crate::{
     dialect::{Dialect, Heard},
+    net::{Listener, Socket},
     plan::{FaultKind, Stage},
     trace::{Recorder, ServerLog},
 };
@@ -80,10 +81,9 @@ impl Exchange {
         self.order(client, &Order::Close(Goodbye { code, reason: reason.to_owned() }));
     }
 
-    /// Freezes the open connections, of one client or all: what a partition does to them. turmoil alone would leave a
-    /// stream alive in the direction that happened to lose nothing, and no TCP is dead one way only.
-    pub(crate) fn freeze_open(&self, client: Option<usize>) {
-        self.order(client, &Order::Freeze);
+    /// Freezes the open connections of a client: what a partition does to them where nothing is sent twice.
+    pub(crate) fn freeze_open(&self, client: usize) {
+        self.order(Some(client), &Order::Freeze);
     }
 
     fn order(&self, client: Option<usize>, order: &Order) {
@@ -96,17 +96,23 @@ impl Exchange {
     }
 
     /// Listens until the host crashes.
-    pub(crate) async fn serve(self) -> turmoil::Result {
-        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    pub(crate) async fn serve(self, listener: Listener) -> io::Result<()> {
         self.log(ServerLog::Listening);
+        // No tasks: they all end with this future, in the moment it is dropped.
+        let mut conns = FuturesUnordered::new();
         loop {
-            let (stream, peer) = listener.accept().await?;
-            let exchange = self.clone();
-            tokio::spawn(async move { exchange.welcome(stream, peer).await });
+            tokio::select! {
+                biased;
+                accepted = listener.accept() => {
+                    let (stream, peer) = accepted?;
+                    conns.push(self.clone().welcome(stream, peer));
+                }
+                Some(()) = conns.next() => {}
+            }
         }
     }
 
-    async fn welcome(self, stream: TcpStream, peer: SocketAddr) {
+    async fn welcome(self, stream: Socket, peer: SocketAddr) {
         let client = self.recorder.client_at(peer.ip()).unwrap_or(usize::MAX);
         let (conn, mood) = {
             let mut inner = self.lock();
@@ -120,7 +126,7 @@ impl Exchange {
     }
 
     /// One connection from its upgrade to its end, which it gives back.
-    async fn attend(&self, stream: TcpStream, conn: u64, client: usize, mood: Option<FaultKind>) -> String {
+    async fn attend(&self, stream: Socket, conn: u64, client: usize, mood: Option<FaultKind>) -> String {
         let stage = match &mood {
             Some(FaultKind::AcceptThenClose { stage }) => Some(*stage),
             _ => None,
@@ -161,7 +167,7 @@ impl Exchange {
         desk.attend(orders).await
     }
 
-    async fn say_goodbye(&self, ws: &mut WebSocketStream<TcpStream>, conn: u64, goodbye: Goodbye) -> String {
+    async fn say_goodbye(&self, ws: &mut WebSocketStream<Socket>, conn: u64, goodbye: Goodbye) -> String {
         let Goodbye { code, reason } = goodbye;
         self.log(ServerLog::Closing { conn, code: Some(code), reason: reason.clone() });
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
@@ -227,7 +233,7 @@ impl Drop for Leaving<'_> {
 struct Desk<'a> {
     exchange: &'a Exchange,
     conn: u64,
-    ws: WebSocketStream<TcpStream>,
+    ws: WebSocketStream<Socket>,
     topics: BTreeSet<String>,
     /// Replies to come, by time and then in the order they were asked for.
     due: BTreeMap<(Instant, u64), String>,

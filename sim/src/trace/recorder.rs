@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -9,17 +10,20 @@ use std::{
 use hpx_transport::env::Timestamp;
 
 use super::{Entry, Place, SocketLog, What};
-use crate::env::sim_now;
+use crate::{net::SimClock, oracle::Bench};
 
-/// A shared, append-only trace. Clones write to the same one.
-#[derive(Debug, Clone, Default)]
+/// A shared, append-only trace. Clones write to the same one. The oracles watch over its shoulder: each sees an entry in
+/// the moment it is written, whatever the backend and however long its steps are.
+#[derive(Clone, Default)]
 pub(crate) struct Recorder {
+    clock: SimClock,
     inner: Arc<Mutex<Inner>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     entries: Vec<Entry>,
+    bench: Option<Bench>,
     /// The time of whoever writes from outside a host.
     world_time: Timestamp,
     /// The run is over: what the teardown does is no part of it.
@@ -28,6 +32,21 @@ struct Inner {
 }
 
 impl Recorder {
+    pub(crate) fn new(clock: SimClock, bench: Bench) -> Self {
+        let inner = Inner { bench: Some(bench), ..Inner::default() };
+        Self { clock, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Watched by nobody.
+    #[cfg(test)]
+    pub(crate) fn timed(clock: SimClock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
+    pub(crate) fn clock(&self) -> SimClock {
+        self.clock
+    }
+
     pub(crate) fn client(&self, client: usize, what: What) {
         self.write(Place::Client(client), what);
     }
@@ -42,8 +61,9 @@ impl Recorder {
 
     fn write(&self, place: Place, what: What) {
         // A host's own clock where there is one; the world's between steps and while a crash tears a host down.
-        let own = if place == Place::World { None } else { sim_now() };
+        let own = if place == Place::World { None } else { self.clock.now() };
         let mut inner = self.lock();
+        let inner = &mut *inner;
         if inner.sealed {
             return;
         }
@@ -55,7 +75,11 @@ impl Recorder {
         {
             return;
         }
-        inner.entries.push(Entry { at, place, what });
+        let entry = Entry { at, place, what };
+        if let Some(bench) = &mut inner.bench {
+            bench.observe(&entry);
+        }
+        inner.entries.push(entry);
     }
 
     pub(crate) fn set_world_time(&self, now: Timestamp) {
@@ -66,13 +90,10 @@ impl Recorder {
         self.lock().sealed = true;
     }
 
-    /// Entries from `start` on.
-    pub(crate) fn since(&self, start: usize) -> Vec<Entry> {
-        self.lock().entries[start..].to_vec()
-    }
-
-    pub(crate) fn take(&self) -> Vec<Entry> {
-        std::mem::take(&mut self.lock().entries)
+    /// The trace, and whoever watched it.
+    pub(crate) fn take(&self) -> (Vec<Entry>, Option<Bench>) {
+        let mut inner = self.lock();
+        (std::mem::take(&mut inner.entries), inner.bench.take())
     }
 
     pub(crate) fn name(&self, host: &str, address: IpAddr) {
@@ -92,6 +113,12 @@ impl Recorder {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("entries", &self.lock().entries.len()).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,109 @@
+//! turmoil as the platform of a run: every host has a runtime of its own, and time goes in ticks.
+
+use std::time::{Duration, SystemTime};
+
+use hpx_transport::env::Timestamp;
+use turmoil::net::TcpListener;
+
+use super::{CLIENT_PREFIX, EXCHANGE, Platform, url};
+use crate::{
+    env::SimEnv,
+    net::{LinkChange, Listener, Wire, ms},
+    peers::exchange::{Exchange, PORT},
+    plan::Plan,
+    trace::Recorder,
+    workload::{self, Kit},
+};
+
+pub(super) struct Turmoil {
+    recorder: Recorder,
+    exchange: Exchange,
+    sim: turmoil::Sim<'static>,
+    envs: Vec<SimEnv>,
+}
+
+impl Turmoil {
+    pub(super) fn build(plan: &Plan, kit: &Kit, recorder: &Recorder, exchange: &Exchange) -> Self {
+        let mut sim = turmoil::Builder::new()
+            .epoch(SystemTime::UNIX_EPOCH)
+            .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
+            .tick_duration(plan.tick())
+            // Equal bounds: turmoil's own generator has nothing to decide.
+            .min_message_latency(plan.tick())
+            .max_message_latency(plan.tick())
+            .tcp_capacity(TCP_SEGMENTS)
+            .rng_seed(plan.seed)
+            .build();
+        let host = exchange.clone();
+        sim.host(EXCHANGE, move || {
+            let exchange = host.clone();
+            async move {
+                let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+                Ok(exchange.serve(Listener::Turmoil(listener)).await?)
+            }
+        });
+        recorder.name(EXCHANGE, sim.lookup(EXCHANGE));
+        let mut envs = Vec::new();
+        for (index, client) in plan.clients.iter().enumerate() {
+            let name = name(index);
+            let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Turmoil);
+            envs.push(env.clone());
+            let (client_plan, kit, settle_ms) = (client.clone(), kit.clone(), plan.settle_ms);
+            // It never returns: turmoil stops the clock of a host that has.
+            sim.client(name.as_str(), async move {
+                workload::run(env, client_plan, settle_ms, url(), kit).await;
+                Ok(())
+            });
+            recorder.name(&name, sim.lookup(name.as_str()));
+            sim.set_link_latency(EXCHANGE, name.as_str(), ms(client.latency_ms));
+        }
+        Self { recorder: recorder.clone(), exchange: exchange.clone(), sim, envs }
+    }
+}
+
+impl Platform for Turmoil {
+    fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    fn run_until(&mut self, until: Duration) -> Result<(), String> {
+        while self.sim.elapsed() < until {
+            self.recorder.set_world_time(Timestamp::ZERO + self.sim.elapsed());
+            self.sim.step().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self) {
+        self.sim.crash(EXCHANGE);
+    }
+
+    fn bounce(&mut self) {
+        self.sim.bounce(EXCHANGE);
+    }
+
+    fn change_link(&mut self, client: usize, change: LinkChange) {
+        let name = name(client);
+        match change {
+            LinkChange::Partition => {
+                self.sim.partition(EXCHANGE, name.as_str());
+                // turmoil alone would leave a stream alive in the direction that happened to lose nothing.
+                self.exchange.freeze_open(client);
+            }
+            LinkChange::Repair => self.sim.repair(EXCHANGE, name.as_str()),
+            LinkChange::Hold => self.sim.hold(EXCHANGE, name.as_str()),
+            LinkChange::Release => self.sim.release(EXCHANGE, name.as_str()),
+        }
+    }
+
+    fn envs(&self) -> &[SimEnv] {
+        &self.envs
+    }
+}
+
+fn name(client: usize) -> String {
+    format!("{CLIENT_PREFIX}{client}")
+}
+
+/// turmoil counts segments, not bytes, and panics at more pending SYNs than this. A dribble makes a segment of each byte.
+const TCP_SEGMENTS: usize = 1 << 16;
