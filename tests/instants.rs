@@ -282,3 +282,26 @@ async fn a_peer_that_takes_long_over_a_large_message_is_not_given_up_on_and_a_si
     let (_, after) = tokio::join!(reading, disconnected);
     assert!(after <= Duration::from_millis(13_100), "{after:?}");
 }
+
+#[tokio::test]
+async fn a_burst_of_messages_that_nobody_asked_for_reaches_a_prompt_reader_whole() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let config = WsConfig::new("ws://x:1").event_channel_capacity(8);
+    let (handle, mut events) =
+        Connection::connect_in(env.clone(), config, GenericJsonHandler::new()).await.expect("it works");
+    let (mut peer, answer) = upgrade_request(&env).await;
+    peer.write_all(answer.as_bytes()).await.expect("it works");
+    handle.ready().await.expect("the peer upgrades");
+    let notice = [&[0x81, 12][..], br#"{"notice":1}"#].concat();
+    // All of it at once: far more than the event queue holds.
+    peer.write_all(&notice.repeat(1000)).await.expect("the socket takes 14 kB");
+    let mut messages = 0;
+    while messages < 1000 {
+        match tokio::time::timeout(Duration::from_secs(5), events.recv()).await {
+            Ok(Some(Event::Message(_))) => messages += 1,
+            Ok(Some(_)) => {}
+            other => panic!("{other:?} after {messages}; {} dropped", events.dropped()),
+        }
+    }
+    assert_eq!(events.dropped(), 0);
+}

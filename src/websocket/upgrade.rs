@@ -107,7 +107,9 @@ impl Upgrade {
         if field("sec-websocket-accept") != Some(derive_accept_key(key.as_bytes()).as_str()) {
             return Err(invalid("has a wrong Sec-WebSocket-Accept"));
         }
-        if field("sec-websocket-extensions").is_some_and(|value| !value.is_empty()) {
+        let mut lines = response.headers.iter();
+        let name = "sec-websocket-extensions";
+        if lines.any(|line| line.name.eq_ignore_ascii_case(name) && !line.value.trim_ascii().is_empty()) {
             return Err(invalid("names an extension that was not offered"));
         }
         match field("sec-websocket-protocol") {

@@ -201,10 +201,13 @@ async fn a_subprotocol_that_was_not_offered_is_a_handshake_error() {
 
 #[tokio::test]
 async fn an_extension_that_was_not_offered_is_a_handshake_error() {
-    let server = upgrading_with("Sec-WebSocket-Extensions: permessage-deflate").await;
-    let cause = first_failure(&server).await;
-    assert_eq!(cause.kind(), ErrorKind::Handshake);
-    assert!(cause.to_string().contains("extension"), "{cause}");
+    let second_line = "Sec-WebSocket-Extensions:\r\nSec-WebSocket-Extensions: permessage-deflate";
+    for header in ["Sec-WebSocket-Extensions: permessage-deflate", second_line] {
+        let server = upgrading_with(header).await;
+        let cause = first_failure(&server).await;
+        assert_eq!(cause.kind(), ErrorKind::Handshake);
+        assert!(cause.to_string().contains("extension"), "{cause}");
+    }
 }
 
 #[tokio::test]

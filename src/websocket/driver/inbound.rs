@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{debug, trace, warn};
 
-use super::{Driver, Wire};
+use super::{Awaited, Driver, Wire};
 use crate::{
     env::{Env, Timestamp},
     error::{ErrorKind, TransportError},
@@ -59,7 +59,8 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         let mut bytes = 0;
         for _ in 0..READ_BURST {
             let Wire::Up(link) = &mut self.wire else { return false };
-            if bytes >= READ_BURST_BYTES || self.full_feed || !self.session.wants_link() {
+            let full = self.full_feed || self.events.count >= self.config.event_burst;
+            if bytes >= READ_BURST_BYTES || full || !self.session.wants_link() {
                 break;
             }
             let Poll::Ready(inbound) = link.poll_next(cx) else {
@@ -92,14 +93,18 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         more
     }
 
-    /// True while a guard's reader gets its turn before more is read. A runtime may poll a task many times before it polls
+    /// True while a reader, of a guard or of the events, gets its turn before more is read. A runtime may poll a task many times before it polls
     /// the reader it woke; without this the queue would overflow though the reader is prompt, and the read buffer would be
     /// pinned instead of reused. Bounded by [`PATIENCE_TURNS`]: a slow reader holds up nothing.
     fn holds_back(&mut self, now: Timestamp) -> bool {
-        let Some((guard, patience)) = &mut self.awaited else { return false };
+        let Some((reader, patience)) = &mut self.awaited else { return false };
+        let is_taken = match reader {
+            Awaited::Guard(guard) => guard.is_taken(),
+            Awaited::Events => self.shared.events_are_taken(),
+        };
         // No verdict before what is readable was read.
         let verdict_due = self.session.poll_timeout().is_some_and(|at| at <= now);
-        if *patience == 0 || verdict_due || guard.is_taken() {
+        if *patience == 0 || verdict_due || is_taken {
             self.awaited = None;
             return false;
         }
@@ -214,6 +219,10 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         kind: MessageKind,
         topic: Option<Topic>,
     ) {
+        if self.events.count == 0 {
+            self.events.reader_is_prompt = self.shared.events_are_taken();
+        }
+        self.events.count += 1;
         let text = match &message {
             WsMessage::Text(text) => Some(text.clone()),
             WsMessage::Binary(_) => None,
@@ -234,6 +243,10 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
     /// Hands the turn's messages to the guards. `more` tells that there are more to read.
     pub(super) fn deliver(&mut self, more: bool) {
         self.full_feed = false;
+        let events = std::mem::take(&mut self.events);
+        if more && events.reader_is_prompt {
+            self.awaited = Some((Awaited::Events, PATIENCE_TURNS));
+        }
         for id in self.touched.drain(..) {
             let feed = &mut self.feeds[id.0];
             let last = feed.guards.len().saturating_sub(1);
@@ -246,7 +259,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                 };
                 self.scratch.wakers.extend(reader);
                 if more && self.awaited.is_none() {
-                    self.awaited = Some((Arc::clone(guard), PATIENCE_TURNS));
+                    self.awaited = Some((Awaited::Guard(Arc::clone(guard)), PATIENCE_TURNS));
                 }
                 if lagged == 0 && guard.lagged() > 0 {
                     warn!(target: "hpx_transport", topic = ?feed.topic, "a guard is not read fast enough and loses messages");

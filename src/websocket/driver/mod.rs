@@ -65,8 +65,9 @@ pub(crate) struct Driver<E: Env, H> {
     full_feed: bool,
     /// Places with messages in this turn.
     touched: Vec<TopicId>,
-    /// A guard that was given part of a full burst, and for how many turns its reader is still waited for.
-    awaited: Option<(Arc<FeedQueue>, u32)>,
+    /// Whoever was given part of a full burst, and for how many turns the reader is still waited for.
+    awaited: Option<(Awaited, u32)>,
+    events: EventBurst,
     timer: Pin<Box<E::Timer>>,
     armed: Option<Timestamp>,
     span: Span,
@@ -85,6 +86,22 @@ struct DriverConfig {
     /// Messages of one topic read in one turn: no more than a guard's queue holds, so that a guard read after every turn
     /// loses nothing.
     feed_burst: usize,
+    /// Messages for the event stream read in one turn, likewise.
+    event_burst: usize,
+}
+
+/// Whose reader gets its turn before more is read.
+enum Awaited {
+    Guard(Arc<FeedQueue>),
+    Events,
+}
+
+/// Messages of this turn for the event stream.
+#[derive(Debug, Default)]
+struct EventBurst {
+    count: usize,
+    /// The reader had taken all there was before them. One that hadn't is not waited for.
+    reader_is_prompt: bool,
 }
 
 /// The one socket.
@@ -175,6 +192,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
                 auth_on_connect: config.auth_on_connect,
                 use_websocket_ping: config.use_websocket_ping,
                 feed_burst: config.subscription_channel_capacity,
+                event_burst: config.event_channel_capacity,
             },
             draws: stream(seed, Purpose::Links),
             env,
@@ -186,6 +204,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             full_feed: false,
             touched: Vec::new(),
             awaited: None,
+            events: EventBurst::default(),
             armed: None,
             span,
             calling: None,

@@ -100,6 +100,11 @@ impl EventQueue {
         }
     }
 
+    /// True if no message waits to be read.
+    pub(super) fn is_taken(&self) -> bool {
+        self.events.len() == self.lifecycle
+    }
+
     /// Counts a message that never came here.
     pub(super) fn discard(&mut self) {
         self.dropped += 1;

@@ -428,6 +428,11 @@ impl Shared {
         wake(reader);
     }
 
+    /// True if the reader of the events has taken every message, or is gone.
+    pub(crate) fn events_are_taken(&self) -> bool {
+        self.events.lock().is_taken()
+    }
+
     /// Counts a message of the event stream as dropped.
     pub(crate) fn discard(&self) {
         self.events.lock().discard();
