@@ -305,3 +305,70 @@ async fn a_burst_of_messages_that_nobody_asked_for_reaches_a_prompt_reader_whole
     }
     assert_eq!(events.dropped(), 0);
 }
+
+/// Brings a connection up. The peer's end stays open for as long as it is held.
+async fn up(env: &Mem, handler: impl ProtocolHandler) -> (ConnectionHandle, ConnectionStream, DuplexStream) {
+    let (handle, events) =
+        Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), handler).await.expect("it works");
+    let (mut peer, answer) = upgrade_request(env).await;
+    peer.write_all(answer.as_bytes()).await.expect("it works");
+    handle.ready().await.expect("the peer upgrades");
+    (handle, events, peer)
+}
+
+#[tokio::test]
+async fn a_driver_that_dies_tells_of_the_lost_link_and_that_the_request_may_have_been_sent() {
+    let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+    let (handle, mut events, mut peer) = up(&env, Panics).await;
+    let asking = handle.clone();
+    let request = tokio::spawn(async move { asking.request_raw(WsMessage::text("{}")).await });
+    // The request is on the wire.
+    peer.read_u8().await.expect("the client writes");
+    let _guard = handle.subscribe("a").await.expect("it lives");
+    let error = request.await.expect("the task doesn't panic").expect_err("the driver is dead");
+    assert_eq!((error.kind(), error.delivery()), (ErrorKind::HandlerPanicked, Delivery::MaybeSent));
+    assert!(matches!(events.recv().await, Some(Event::Connected { .. })));
+    assert!(matches!(events.recv().await, Some(Event::Disconnected { .. })));
+    assert!(matches!(events.recv().await, Some(Event::Closed { .. })));
+    assert!(events.recv().await.is_none());
+}
+
+#[test]
+fn a_runtime_that_shuts_down_ends_a_written_request_as_maybe_sent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
+    let peers = Arc::default();
+    let (handle, mut request, _peer) = runtime.block_on(async {
+        let env = Mem { inner: env::Tokio::new(), peers };
+        let (handle, _events, mut peer) = up(&env, GenericJsonHandler::new()).await;
+        let asking = handle.clone();
+        let mut request = Box::pin(async move { asking.request_raw(WsMessage::text("{}")).await });
+        assert!(futures_util::future::poll_immediate(&mut request).await.is_none());
+        peer.read_u8().await.expect("the client writes");
+        (handle, request, peer)
+    });
+    drop(runtime);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let std::task::Poll::Ready(Err(error)) = request.as_mut().poll(&mut cx) else {
+        panic!("the request hangs");
+    };
+    assert_eq!((error.kind(), error.delivery()), (ErrorKind::DriverDropped, Delivery::MaybeSent));
+    assert_eq!(handle.state(), ConnectionState::Closed);
+}
+
+#[tokio::test]
+async fn whoever_hears_of_an_event_finds_the_state_it_tells_of() {
+    for _ in 0..50 {
+        let env = Mem { inner: env::Tokio::new(), peers: Arc::default() };
+        let (handle, mut events) =
+            Connection::connect_in(env.clone(), WsConfig::new("ws://x:1"), GenericJsonHandler::new())
+                .await
+                .expect("it works");
+        let (mut peer, answer) = upgrade_request(&env).await;
+        peer.write_all(answer.as_bytes()).await.expect("it works");
+        assert!(matches!(events.recv().await, Some(Event::Connected { epoch }) if epoch == handle.epoch()));
+        assert_eq!(handle.state(), ConnectionState::Ready);
+        drop(peer);
+        assert!(matches!(events.recv().await, Some(Event::Disconnected { .. })));
+        assert_ne!(handle.state(), ConnectionState::Ready);
+    }
+}
