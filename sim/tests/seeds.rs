@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use hpx_sim::{Plan, Report, Simulation};
+use hpx_sim::{Backend, Plan, Report, Simulation};
 
 fn green(seed: u64) -> Report {
     let report = Simulation::new(seed).run();
@@ -27,6 +27,22 @@ fn the_same_seed_is_the_same_run_in_every_thread() {
         assert_eq!(first.digests(), second.digests(), "seed {seed}");
         assert_eq!(first.story(), second.story(), "seed {seed}");
     }
+}
+
+#[test]
+fn seeds_are_green_on_the_network_in_memory_and_the_same_in_every_process() {
+    let run = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+        let output = command.args(["SEEDS=0..40", "BACKEND=memory"]).output().expect("the binary runs");
+        let text = String::from_utf8(output.stdout).expect("its output is text");
+        assert!(output.status.success(), "{text}");
+        text.lines().filter(|line| line.starts_with("seed ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (first, second) = (run(), run());
+    assert_eq!(first.len(), 40);
+    assert_eq!(first, second);
+    let here = Simulation::new(7).backend(Backend::Memory).run().digests().to_string();
+    assert!(first[7].contains(&here), "{here}\n{}", first[7]);
 }
 
 #[test]

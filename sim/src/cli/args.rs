@@ -32,14 +32,26 @@ struct Words {
     planted: bool,
 }
 
+/// The task, and the network it runs on.
+///
+/// # Errors
+///
+/// What is wrong with the first word that is.
+pub(super) fn read(args: impl IntoIterator<Item = String>) -> Result<(Task, Backend), String> {
+    let (backend, rest) = backend(args)?;
+    let task = parse(rest)?;
+    if backend.is_some() && matches!(task, Task::Planted { .. }) {
+        return Err("BACKEND goes with SEED, SEEDS or PLAN: planted bugs are hunted on turmoil".to_owned());
+    }
+    Ok((task, backend.unwrap_or_default()))
+}
+
 /// Takes `BACKEND=` out of the words.
 ///
 /// # Errors
 ///
 /// No such backend, or two of them.
-pub(super) fn backend(
-    args: impl IntoIterator<Item = String>,
-) -> Result<(Option<Backend>, Vec<String>), String> {
+fn backend(args: impl IntoIterator<Item = String>) -> Result<(Option<Backend>, Vec<String>), String> {
     let (mut backend, mut rest) = (None, Vec::new());
     for arg in args {
         let Some(value) = arg.strip_prefix("BACKEND=") else {
@@ -58,7 +70,7 @@ pub(super) fn backend(
 /// # Errors
 ///
 /// What is wrong with the first word that is.
-pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Task, String> {
+fn parse(args: impl IntoIterator<Item = String>) -> Result<Task, String> {
     let mut words = Words::default();
     for arg in args {
         match arg.split_once('=') {
@@ -169,6 +181,8 @@ mod tests {
         assert_eq!(of("BACKEND=memory SEED=7"), Ok((Some(Backend::Memory), vec!["SEED=7".to_owned()])));
         assert!(of("BACKEND=smoke signals").is_err_and(|error| error.contains("turmoil and memory")));
         assert!(of("BACKEND=memory BACKEND=turmoil").is_err_and(|error| error.contains("twice")));
+        let planted = read(["PLANTED", "BACKEND=memory"].map(str::to_owned));
+        assert!(planted.is_err_and(|error| error.contains("goes with SEED")));
     }
 
     #[test]

@@ -12,9 +12,8 @@ use crate::{Backend, Plan, Report, Simulation};
 /// Runs the command line `args`, without the program's name. Returns the exit code: 0 green, 1 an invariant is broken or a
 /// planted bug survives, 2 the command line or plan is wrong.
 pub fn run(args: impl IntoIterator<Item = String>) -> u8 {
-    let task = args::backend(args).and_then(|(backend, rest)| Ok((args::parse(rest)?, backend)));
-    match task {
-        Ok((task, backend)) => carry_out(task, backend.unwrap_or_default()),
+    match args::read(args) {
+        Ok((task, backend)) => carry_out(task, backend),
         Err(text) => {
             eprintln!("error: {text}\n\n{}", args::USAGE);
             2

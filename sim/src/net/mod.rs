@@ -71,7 +71,11 @@ impl SimClock {
     pub(crate) fn now(self) -> Option<Timestamp> {
         let elapsed = match self {
             Self::Turmoil => turmoil::sim_elapsed()?,
-            Self::Memory(start) => tokio::time::Instant::now().saturating_duration_since(start),
+            Self::Memory(start) => {
+                // Outside the runtime tokio's clock is the machine's.
+                tokio::runtime::Handle::try_current().ok()?;
+                tokio::time::Instant::now().saturating_duration_since(start)
+            }
         };
         Some(Timestamp::ZERO + elapsed)
     }
