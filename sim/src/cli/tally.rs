@@ -1,66 +1,149 @@
-//! The table at the end of many seeds.
+//! What many runs have shown together, as a table.
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{Report, plan::FAULT_NAMES};
+use serde::Serialize;
 
-/// What many runs have shown together.
-#[derive(Default)]
+use super::coverage::Coverage;
+use crate::{
+    Report,
+    plan::FAULT_NAMES,
+    trace::{ServerLog, What},
+};
+
+/// What one run, or many, have shown.
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Tally {
-    runs: u64,
-    red: Vec<u64>,
+    pub(super) runs: u64,
+    pub(super) red: u64,
+    /// Runs that prove nothing.
+    pub(super) vacuous: u64,
+    simulated_ms: u64,
+    /// Links that stood after another one of the same client.
+    reconnects: u64,
     faults: BTreeMap<&'static str, u64>,
-    /// Per oracle: how often armed, in how many runs, how often broken.
-    oracles: Vec<(&'static str, u64, u64, u64)>,
+    oracles: Vec<OracleRow>,
+    pub(super) coverage: Coverage,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct OracleRow {
+    id: &'static str,
+    /// How often it had something to judge, and in how many runs.
+    armed: u64,
+    runs: u64,
+    /// In how many runs it was broken, and how many violations that were.
+    broken: u64,
+    violations: u64,
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, seed: u64, report: &Report) {
-        self.runs += 1;
-        if !report.is_green() {
-            self.red.push(seed);
+    /// Of one run.
+    pub(super) fn of(report: &Report) -> Self {
+        let row = |verdict: &crate::Verdict| OracleRow {
+            id: verdict.card.id,
+            armed: verdict.armed,
+            runs: u64::from(verdict.armed > 0),
+            broken: u64::from(!verdict.violations.is_empty()),
+            violations: verdict.violations.len() as u64,
+        };
+        Self {
+            runs: 1,
+            red: u64::from(!report.is_green()),
+            vacuous: u64::from(report.vacuous().is_some()),
+            simulated_ms: report.plan().end_ms(),
+            reconnects: reconnects(report),
+            faults: report.fault_counts(),
+            oracles: report.verdicts().iter().map(row).collect(),
+            coverage: Coverage::of(report.plan(), report.entries()),
         }
-        for (name, count) in report.fault_counts() {
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.red += other.red;
+        self.vacuous += other.vacuous;
+        self.simulated_ms += other.simulated_ms;
+        self.reconnects += other.reconnects;
+        for (name, count) in other.faults {
             *self.faults.entry(name).or_default() += count;
         }
-        if self.oracles.is_empty() {
-            self.oracles = report.verdicts().iter().map(|verdict| (verdict.card.id, 0, 0, 0)).collect();
+        // By id: not every run need have every oracle.
+        for row in other.oracles {
+            match self.oracles.iter_mut().find(|own| own.id == row.id) {
+                Some(own) => {
+                    own.armed += row.armed;
+                    own.runs += row.runs;
+                    own.broken += row.broken;
+                    own.violations += row.violations;
+                }
+                None => self.oracles.push(row),
+            }
         }
-        for (row, verdict) in self.oracles.iter_mut().zip(report.verdicts()) {
-            row.1 += verdict.armed;
-            row.2 += u64::from(verdict.armed > 0);
-            row.3 += u64::from(!verdict.violations.is_empty());
-        }
+        self.coverage.add(other.coverage);
     }
 
     /// Nothing broken; and over a range that is long enough, nothing left untried.
     pub(super) fn is_green(&self) -> bool {
-        self.red.is_empty() && (self.runs < RUNS_TO_JUDGE || self.untried().is_empty())
+        self.red == 0 && self.untried().is_empty()
     }
 
-    /// Oracles never armed and faults too rare.
-    fn untried(&self) -> Vec<&'static str> {
-        let oracles = self.oracles.iter().filter(|row| row.1 == 0).map(|row| row.0);
+    pub(super) fn simulated_hours(&self) -> f64 {
+        self.simulated_ms as f64 / 3_600_000.0
+    }
+
+    /// Oracles never armed and faults too rare. Nothing, over few runs.
+    pub(super) fn untried(&self) -> Vec<&'static str> {
+        if self.runs < RUNS_TO_JUDGE {
+            return Vec::new();
+        }
+        let oracles = self.oracles.iter().filter(|row| row.armed == 0).map(|row| row.id);
         let rare = |name: &&&str| self.faults.get(**name).copied().unwrap_or_default() < OCCURRENCES_MIN;
         oracles.chain(FAULT_NAMES.iter().filter(rare).copied()).collect()
     }
 }
 
+fn reconnects(report: &Report) -> u64 {
+    let mut clients = BTreeMap::new();
+    let mut stood: BTreeMap<usize, u64> = BTreeMap::new();
+    for entry in report.entries() {
+        match &entry.what {
+            What::Server(ServerLog::Accepted { conn, client, .. }) => {
+                clients.insert(*conn, *client);
+            }
+            What::Server(ServerLog::Authenticated { conn }) => {
+                if let Some(client) = clients.get(conn) {
+                    *stood.entry(*client).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    stood.values().map(|links| links - 1).sum()
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "fault              happened")?;
+        writeln!(
+            f,
+            "{} runs, {:.1} simulated hours, {} reconnects, {} red, {} vacuous",
+            self.runs,
+            self.simulated_hours(),
+            self.reconnects,
+            self.red,
+            self.vacuous
+        )?;
+        writeln!(f, "\nfault              happened")?;
         for name in FAULT_NAMES {
             writeln!(f, "{name:<18} {:>8}", self.faults.get(name).copied().unwrap_or_default())?;
         }
-        writeln!(f, "\noracle     armed   in runs   broken in")?;
-        for (id, armed, runs, broken) in &self.oracles {
-            writeln!(f, "{id:<6} {armed:>9} {runs:>9} {broken:>11}")?;
+        writeln!(f, "\noracle     armed   in runs   broken in  violations")?;
+        for OracleRow { id, armed, runs, broken, violations } in &self.oracles {
+            writeln!(f, "{id:<6} {armed:>9} {runs:>9} {broken:>11} {violations:>11}")?;
         }
-        if !self.red.is_empty() {
-            writeln!(f, "\nred seeds: {:?}", self.red)?;
-        }
-        if self.runs >= RUNS_TO_JUDGE && !self.untried().is_empty() {
-            writeln!(f, "\nVACUOUS: too seldom: {}", self.untried().join(", "))?;
+        let untried = self.untried();
+        if !untried.is_empty() {
+            writeln!(f, "\nVACUOUS: too seldom: {}", untried.join(", "))?;
         }
         Ok(())
     }
@@ -70,3 +153,22 @@ impl fmt::Display for Tally {
 const RUNS_TO_JUDGE: u64 = 200;
 /// What each kind of fault must come to in as many runs.
 const OCCURRENCES_MIN: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Simulation;
+
+    #[test]
+    fn a_tally_of_two_runs_is_the_sum_of_both() {
+        let [first, second] = [42, 43].map(|seed| Simulation::new(seed).run());
+        let mut tally = Tally::of(&first);
+        tally.add(Tally::of(&second));
+        assert_eq!((tally.runs, tally.red), (2, 0));
+        assert_eq!(tally.simulated_ms, first.plan().end_ms() + second.plan().end_ms());
+        assert_eq!(tally.reconnects, reconnects(&first) + reconnects(&second));
+        assert_eq!(tally.oracles.len(), first.verdicts().len());
+        let armed = |report: &Report| report.verdicts().iter().map(|verdict| verdict.armed).sum::<u64>();
+        assert_eq!(tally.oracles.iter().map(|row| row.armed).sum::<u64>(), armed(&first) + armed(&second));
+    }
+}

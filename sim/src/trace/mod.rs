@@ -17,7 +17,11 @@ use hpx_transport::{
 };
 
 pub use self::digest::Digests;
-pub(crate) use self::{lanes::lanes, recorder::Recorder, render::story};
+pub(crate) use self::{
+    lanes::lanes,
+    recorder::Recorder,
+    render::{story, whole_line},
+};
 pub use crate::env::frames::Frame;
 use crate::{dialect::Heard, env::Census};
 

@@ -25,6 +25,15 @@ pub(crate) fn story(entries: &[Entry]) -> String {
     out
 }
 
+/// Everything about one entry in one line: its exact time, which digest it is part of, where and what.
+pub(crate) fn whole_line(entry: &Entry) -> String {
+    let nanos = entry.at.as_nanos();
+    let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let digest = if entry.is_wire() { "frame" } else { "semantic" };
+    // Strings in it are escaped: it stays one line.
+    format!("{seconds:>6}.{nanos:09} {digest:<8} {:<9} {:?}", name(entry.place), entry.what)
+}
+
 fn flush(out: &mut String, line: Option<(Place, String, Timestamp, u64)>) {
     let Some((place, line, at, count)) = line else { return };
     let times = if count > 1 { format!(" (x{count})") } else { String::new() };

@@ -1,0 +1,87 @@
+//! How runs are made, beside their plan: the keys that every command takes, hands on to the processes it starts, and
+//! repeats in each replay command.
+
+use std::fmt;
+
+use super::planted;
+use crate::{Backend, Plan, Simulation};
+
+/// The keys of a setup. A further one is named here, and honoured in [`Setup::draw`] or [`Setup::simulation`].
+pub(super) const KEYS: &[&str] = &["BACKEND", "BUG"];
+
+/// The words of a command line that are in [`KEYS`]. Its `Display` is those words, each after a space.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Setup {
+    words: Vec<(&'static str, String)>,
+}
+
+impl Setup {
+    pub(super) fn new(words: Vec<(&'static str, String)>) -> Self {
+        Self { words }
+    }
+
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        self.words.iter().find(|(other, _)| *other == key).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn backend(&self) -> Backend {
+        // `prepare` has refused the names of none.
+        self.value("BACKEND").and_then(Backend::named).unwrap_or_default()
+    }
+
+    /// Checks the values, and does what is done once a process.
+    ///
+    /// # Errors
+    ///
+    /// Which value is wrong.
+    pub(super) fn prepare(&self) -> Result<(), String> {
+        if let Some(name) = self.value("BACKEND")
+            && Backend::named(name).is_none()
+        {
+            let names = Backend::ALL.map(Backend::name).join(" and ");
+            return Err(format!("BACKEND={name}: the backends are {names}"));
+        }
+        planted::alive(self.value("BUG"))
+    }
+
+    /// The plan of a seed.
+    pub(super) fn draw(&self, seed: u64) -> Plan {
+        Plan::draw(seed)
+    }
+
+    /// The run of a plan.
+    pub(super) fn simulation(&self, plan: Plan) -> Simulation {
+        Simulation::of(plan).backend(self.backend())
+    }
+
+    /// The words again, for another process.
+    pub(super) fn args(&self) -> impl Iterator<Item = String> {
+        self.words.iter().map(|(key, value)| format!("{key}={value}"))
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.args().try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_named_or_refused() {
+        let of = |name: &str| Setup::new(vec![("BACKEND", name.to_owned())]);
+        assert_eq!(Setup::default().backend(), Backend::Turmoil);
+        assert_eq!((of("memory").prepare(), of("memory").backend()), (Ok(()), Backend::Memory));
+        let error = of("smoke").prepare().expect_err("there is no such backend");
+        assert_eq!(error, "BACKEND=smoke: the backends are turmoil and memory");
+    }
+
+    #[test]
+    fn a_setup_is_repeated_in_the_replay_command() {
+        let words = vec![("BACKEND", "memory".to_owned()), ("BUG", "x".to_owned())];
+        assert_eq!(format!("cargo sim SEED=1{}", Setup::new(words)), "cargo sim SEED=1 BACKEND=memory BUG=x");
+    }
+}
