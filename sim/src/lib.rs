@@ -52,6 +52,7 @@ mod oracle;
 mod peers;
 pub mod plan;
 mod report;
+mod shrink;
 mod simulation;
 pub mod trace;
 mod workload;

@@ -3,7 +3,7 @@
 //! Only in a build with `RUSTFLAGS="--cfg hpx_planted"`, with a target directory of its own.
 #![cfg(hpx_planted)]
 
-use std::process::Command;
+use std::{fs, path::PathBuf, process::Command};
 
 #[test]
 fn every_planted_bug_is_killed_and_the_control_is_green() {
@@ -12,4 +12,55 @@ fn every_planted_bug_is_killed_and_the_control_is_green() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     assert_eq!(text.matches("killed by").count(), 8, "{text}");
+}
+
+/// A folder of this test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("planted").join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("cargo's folder for tests can be written to");
+    folder
+}
+
+fn sim(folder: &PathBuf, words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sim")).args(words).current_dir(folder).output();
+    let output = output.expect("the binary runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_red_seed_is_shrunk_to_a_plan_that_is_red_with_the_bug_and_green_without() {
+    let folder = folder("shrink");
+    let (code, text) = sim(&folder, &["SEED=0", "BUG=ghost-request"]);
+    assert_eq!(code, Some(1), "{text}");
+    for part in ["cause  WS-9", "replay cargo sim PLAN=", "fn seed_0_ws_9_stays_green()", "shrunk from"] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    let read = |path: &str| {
+        let json = fs::read_to_string(folder.join(path)).expect("it was saved");
+        hpx_sim::Plan::from_json(&json).expect("it is a plan")
+    };
+    assert_eq!(read("target/sim/seed-0.json"), hpx_sim::Plan::draw(0));
+    let small = read("target/sim/seed-0.min.json");
+    let steps: usize = small.clients.iter().map(|client| client.script.len()).sum();
+    // A request, and the end of the connection.
+    assert_eq!((small.clients.len(), small.faults.len(), steps), (1, 0, 2));
+    let again = "PLAN=target/sim/seed-0.min.json";
+    assert_eq!(sim(&folder, &[again, "BUG=ghost-request", "SHRINK=no"]).0, Some(1));
+    assert_eq!(sim(&folder, &[again]).0, Some(0));
+}
+
+#[test]
+fn a_sweep_names_every_red_seed_with_its_plan_and_keeps_a_bounded_number() {
+    let folder = folder("sweep");
+    let (code, text) = sim(&folder, &["sweep", "SEEDS=0..30", "BUG=ghost-request"]);
+    assert_eq!(code, Some(1), "{text}");
+    let red: Vec<&str> = text.lines().filter(|line| line.contains("  RED  WS-9")).collect();
+    assert_eq!(red.len(), 20, "{text}");
+    assert!(
+        red[0].contains("plan: target/sim/seed-0.json  replay: cargo sim SEED=0 BUG=ghost-request"),
+        "{text}"
+    );
+    assert_eq!(fs::read_dir(folder.join("target/sim")).expect("plans were saved").count(), 20);
+    assert!(text.contains("more seeds are red") && text.ends_with("RED\n"), "{text}");
 }

@@ -50,6 +50,15 @@ impl Cause {
         let text = report.failure()?.to_owned();
         Some(Self { oracle: SIMULATION.to_owned(), text })
     }
+
+    /// True if a run is red for this oracle too, whatever else it is red for.
+    pub(super) fn is_in(&self, report: &Report) -> bool {
+        if self.oracle == SIMULATION {
+            return report.failure().is_some();
+        }
+        let mut verdicts = report.verdicts().iter();
+        verdicts.any(|verdict| verdict.card.id == self.oracle && !verdict.violations.is_empty())
+    }
 }
 
 impl fmt::Display for Cause {

@@ -55,7 +55,7 @@ pub(super) fn one(task: &One) -> Result<u8, String> {
     println!("replay cargo sim {source}{}", task.setup);
     println!("{}", if report.is_green() { "GREEN" } else { "RED" });
     if let Some(cause) = Cause::of(&report) {
-        super::reduce::after(&report, cause, task);
+        super::reduce::after(&report, &cause, task);
     }
     Ok(u8::from(!report.is_green()))
 }
