@@ -4,7 +4,7 @@
 //! and keeps the time that the world has between its healing and the verdict on it: a plan that gives a connection less time
 //! than it needs would be red for a reason of its own.
 
-use crate::plan::{Fault, Op, Plan, Reader, Step};
+use crate::plan::{Fault, Op, Plan, Reader, Step, Target, Until, When};
 
 /// What became of a plan.
 #[derive(Debug, Clone)]
@@ -118,14 +118,14 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
     fn shorten_faults(&mut self) {
         for index in 0..self.best.faults.len() {
             // Down to a round number at once, then by halves.
+            let length = |plan: &Plan| plan.faults[index].length_ms().unwrap_or(u64::MAX);
             for short in [0, 10, 100, 1000] {
-                if short < self.best.faults[index].for_ms && self.offer(with_length(&self.best, index, short))
-                {
+                if short < length(&self.best) && self.offer(with_length(&self.best, index, short)) {
                     break;
                 }
             }
-            while self.best.faults[index].for_ms > SHORT_ENOUGH_MS {
-                let half = self.best.faults[index].for_ms / 2;
+            while (SHORT_ENOUGH_MS + 1..u64::MAX).contains(&length(&self.best)) {
+                let half = length(&self.best) / 2;
                 if !self.offer(with_length(&self.best, index, half)) {
                     break;
                 }
@@ -136,7 +136,8 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
     /// Lets the world heal sooner: when the last fault is over, or half way there.
     fn end_sooner(&mut self) {
         loop {
-            let over = |fault: &Fault| fault.at_ms + if fault.kind.is_instant() { 0 } else { fault.for_ms };
+            // Of a fault that waits for an event only its length is known.
+            let over = |fault: &Fault| fault.begins_ms().unwrap_or(0) + fault.length_ms().unwrap_or(0);
             let last_fault = self.best.faults.iter().map(over).max().unwrap_or(0);
             let start = self.best.clients.iter().map(|client| client.start_ms).max().unwrap_or(0);
             let soonest = last_fault.max(start) + 1;
@@ -153,12 +154,17 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
 fn without_client(plan: &Plan, gone: usize) -> Plan {
     let mut plan = plan.clone();
     plan.clients.remove(gone);
-    plan.faults.retain(|fault| fault.client != Some(gone));
+    let goes_too = |fault: &Fault| {
+        fault.target == Target::Client(gone) || matches!(fault.at, When::On(anchor) if anchor.client == gone)
+    };
+    plan.faults.retain(|fault| !goes_too(fault));
+    let renumber = |client: &mut usize| *client -= usize::from(*client > gone);
     for fault in &mut plan.faults {
-        if let Some(client) = &mut fault.client
-            && *client > gone
-        {
-            *client -= 1;
+        if let Target::Client(client) = &mut fault.target {
+            renumber(client);
+        }
+        if let When::On(anchor) = &mut fault.at {
+            renumber(&mut anchor.client);
         }
     }
     plan
@@ -166,7 +172,7 @@ fn without_client(plan: &Plan, gone: usize) -> Plan {
 
 fn with_length(plan: &Plan, fault: usize, for_ms: u64) -> Plan {
     let mut plan = plan.clone();
-    plan.faults[fault].for_ms = for_ms;
+    plan.faults[fault].until = Until::ForMs(for_ms);
     plan
 }
 
@@ -200,7 +206,7 @@ mod tests {
             .map(Plan::draw)
             .find(|plan| {
                 let crashes = plan.faults.iter().any(|fault| fault.kind == FaultKind::Crash);
-                let own = plan.faults.iter().any(|fault| fault.client == Some(2));
+                let own = plan.faults.iter().any(|fault| fault.target == Target::Client(2));
                 plan.clients.len() == 3 && crashes && own && plan.faults.len() >= 5
             })
             .expect("one seed in so many is rich")
@@ -223,7 +229,7 @@ mod tests {
         assert!(!shrunk.stopped_early && shrunk.runs > 0);
         assert_eq!((small.clients.len(), small.faults.len(), requests(&small)), (1, 1, 2));
         assert_eq!(small.clients[0].script.len(), 3, "two requests and the end");
-        assert_eq!((small.faults[0].for_ms, small.clients[0].reader), (0, Reader::Prompt));
+        assert_eq!((small.faults[0].length_ms(), small.clients[0].reader), (Some(0), Reader::Prompt));
         assert!(small.heal_ms <= plan.heal_ms && small.check().is_ok());
         let grace = |plan: &Plan| plan.settle_ms - plan.heal_ms;
         assert_eq!(grace(&small), grace(&plan), "the time to recover is not shortened");
@@ -233,7 +239,7 @@ mod tests {
     fn a_fault_follows_its_client_when_others_go() {
         let plan = rich();
         let (latency, own) = (plan.clients[2].latency_ms, |plan: &Plan, client| {
-            plan.faults.iter().any(|fault| fault.client == Some(client))
+            plan.faults.iter().any(|fault| fault.target == Target::Client(client))
         });
         let fails = |plan: &Plan| {
             let last = plan.clients.len() - 1;
@@ -241,7 +247,7 @@ mod tests {
         };
         let small = shrink(&plan, 10_000, fails).plan;
         assert_eq!((small.clients.len(), small.faults.len()), (1, 1));
-        assert_eq!(small.faults[0].client, Some(0));
+        assert_eq!(small.faults[0].target, Target::Client(0));
     }
 
     #[test]
@@ -249,9 +255,11 @@ mod tests {
         let mut plan = rich();
         plan.faults.retain(|fault| fault.kind == FaultKind::Crash);
         plan.faults.truncate(1);
-        plan.faults[0].for_ms = plan.heal_ms - plan.faults[0].at_ms;
-        let small = shrink(&plan, 10_000, |plan| plan.faults.iter().any(|fault| fault.for_ms >= 70)).plan;
-        assert_eq!(small.faults[0].for_ms, 100);
+        let begins_ms = plan.faults[0].begins_ms().expect("it has a time");
+        plan.faults[0].until = Until::ForMs(plan.heal_ms - begins_ms);
+        let small =
+            shrink(&plan, 10_000, |plan| plan.faults.iter().any(|fault| fault.length_ms() >= Some(70))).plan;
+        assert_eq!(small.faults[0].length_ms(), Some(100));
     }
 
     #[test]

@@ -11,16 +11,16 @@
 mod memory;
 mod turmoil;
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use hpx_transport::env::Timestamp;
 
 use crate::{
-    env::{SimEnv, panic_text},
+    env::{Conditions, SimEnv, panic_text},
     net::{Backend, LinkChange, SimClock, ms},
     oracle::Bench,
     peers::exchange::{Exchange, PORT},
-    plan::{Fault, FaultKind, Plan},
+    plan::{Fault, FaultKind, Plan, Until, describe_fault as describe},
     trace::{Entry, FaultLog, Recorder, What, WorkLog},
     workload::Kit,
 };
@@ -38,11 +38,14 @@ trait Platform {
     /// Time since the run began.
     fn elapsed(&self) -> Duration;
 
-    /// Lets time pass until then, or to the first step after it.
+    /// Lets time pass until then, or to the first step after it, or until an event has set off a fault.
     fn run_until(&mut self, until: Duration) -> Result<(), String>;
 
     /// The exchange's host goes down: its sockets end, and no dial is answered.
     fn crash(&mut self);
+
+    /// It goes down without a word: what comes for its old sockets when it is up again is reset.
+    fn lose_power(&mut self);
 
     /// It starts anew.
     fn bounce(&mut self);
@@ -59,12 +62,12 @@ pub(crate) fn run(plan: &Arc<Plan>, kit: &Kit, backend: Backend) -> Ran {
     let bench = Bench::new(plan, &kit.dialect);
     match backend {
         Backend::Turmoil => {
-            let recorder = Recorder::new(SimClock::Turmoil, bench);
+            let recorder = Recorder::new(SimClock::Turmoil, plan, bench);
             watch(plan, kit, &recorder, |exchange| turmoil::Turmoil::build(plan, kit, &recorder, exchange))
         }
         Backend::Memory => {
             let runtime = memory::runtime();
-            let recorder = Recorder::new(memory::clock(&runtime), bench);
+            let recorder = Recorder::new(memory::clock(&runtime), plan, bench);
             watch(plan, kit, &recorder, |exchange| {
                 memory::Memory::build(runtime, plan, kit, &recorder, exchange)
             })
@@ -82,8 +85,7 @@ fn watch<P: Platform>(
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let exchange = Exchange::new(recorder.clone(), Arc::clone(&kit.dialect), ms(plan.push_every_ms));
         let platform = build(&exchange);
-        let (running, next_fault, healed) = (BTreeMap::new(), 0, false);
-        let mut world = World { plan, recorder, exchange, platform, running, next_fault, healed };
+        let mut world = World::new(plan, recorder, exchange, platform);
         let result = world.run();
         // What the teardown does is no part of the run.
         recorder.seal();
@@ -107,13 +109,43 @@ struct World<'a, P> {
     recorder: &'a Recorder,
     exchange: Exchange,
     platform: P,
-    /// Faults that have begun and are to end, by the time they do.
-    running: BTreeMap<(u64, usize), Fault>,
-    next_fault: usize,
+    /// Faults whose time is known and has not come.
+    ahead: BTreeSet<(Timestamp, usize)>,
+    /// When those that have begun end.
+    ends: BTreeSet<(Timestamp, usize)>,
+    /// What is the case now: faults that have begun and not ended.
+    active: BTreeSet<usize>,
+    /// How each client's line is.
+    lines: Vec<Line>,
+    down: bool,
     healed: bool,
 }
 
-impl<P: Platform> World<'_, P> {
+/// A client's line to the exchange.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Clear,
+    Held,
+    Cut,
+}
+
+impl<'a, P: Platform> World<'a, P> {
+    fn new(plan: &'a Plan, recorder: &'a Recorder, exchange: Exchange, platform: P) -> Self {
+        let at = |(index, fault): (usize, &Fault)| Some((Timestamp::ZERO + ms(fault.begins_ms()?), index));
+        Self {
+            plan,
+            recorder,
+            exchange,
+            platform,
+            ahead: plan.faults.iter().enumerate().filter_map(at).collect(),
+            ends: BTreeSet::new(),
+            active: BTreeSet::new(),
+            lines: vec![Line::Clear; plan.clients.len()],
+            down: false,
+            healed: false,
+        }
+    }
+
     fn run(&mut self) -> Result<(), String> {
         let end = ms(self.plan.end_ms());
         loop {
@@ -122,8 +154,8 @@ impl<P: Platform> World<'_, P> {
             if now >= end {
                 break;
             }
-            self.turn_the_screws(now);
-            let next = self.next_turn().map_or(end, |next_ms| ms(next_ms).min(end));
+            self.turn_the_screws(Timestamp::ZERO + now);
+            let next = self.next_turn().map_or(end, |next| next.since_epoch().min(end));
             self.platform.run_until(next)?;
         }
         for (client, env) in self.platform.envs().iter().enumerate() {
@@ -132,103 +164,137 @@ impl<P: Platform> World<'_, P> {
         Ok(())
     }
 
-    /// When the next fault begins or ends.
-    fn next_turn(&self) -> Option<u64> {
-        let ends = self.running.keys().next().map(|(until, _)| *until);
-        let begins = self.plan.faults.get(self.next_fault).map(|fault| fault.at_ms);
-        let heals = (!self.healed).then_some(self.plan.heal_ms);
-        [ends, begins, heals].into_iter().flatten().min()
+    fn heal_at(&self) -> Timestamp {
+        Timestamp::ZERO + ms(self.plan.heal_ms)
+    }
+
+    /// When the next fault begins or ends, as far as is known now.
+    fn next_turn(&self) -> Option<Timestamp> {
+        let first = |set: &BTreeSet<(Timestamp, usize)>| set.first().map(|(at, _)| *at);
+        let heals = (!self.healed).then(|| self.heal_at());
+        [first(&self.ends), first(&self.ahead), heals].into_iter().flatten().min()
     }
 
     /// Begins and ends the faults whose time has come.
-    fn turn_the_screws(&mut self, now: Duration) {
-        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        while let Some((&(until, index), _)) = self.running.first_key_value()
-            && until <= now_ms
+    fn turn_the_screws(&mut self, now: Timestamp) {
+        // What an event has set off; after the healing nothing begins any more.
+        self.ahead.extend(self.recorder.take_triggered());
+        let heal_at = self.heal_at();
+        while let Some((at, index)) = self.ends.first().copied()
+            && at <= now
         {
-            if let Some(fault) = self.running.remove(&(until, index)) {
-                self.undo(index, &fault);
+            self.ends.remove(&(at, index));
+            self.end(index);
+        }
+        while let Some((at, index)) = self.ahead.first().copied()
+            && at <= now
+        {
+            self.ahead.remove(&(at, index));
+            if at < heal_at {
+                self.begin(at, index);
             }
         }
-        while let Some(fault) = self.plan.faults.get(self.next_fault)
-            && fault.at_ms <= now_ms
-        {
-            let index = self.next_fault;
-            self.next_fault += 1;
-            self.begin(index, fault);
-            if !fault.kind.is_instant() {
-                self.running.insert((fault.at_ms + fault.for_ms, index), fault.clone());
-            }
-        }
-        if !self.healed && self.plan.heal_ms <= now_ms {
+        if !self.healed && heal_at <= now {
             self.healed = true;
             self.recorder.world(FaultLog::Healed);
         }
+        self.recorder.resume();
     }
 
-    fn begin(&mut self, index: usize, fault: &Fault) {
+    fn begin(&mut self, at: Timestamp, index: usize) {
+        let plan = self.plan;
+        let fault = &plan.faults[index];
         self.recorder.world(FaultLog::Began { fault: index, text: describe(fault) });
+        if !fault.kind.is_instant() {
+            self.active.insert(index);
+            let until = match fault.until {
+                Until::ForMs(length) => Some((at + ms(length)).min(self.heal_at())),
+                Until::Heal => Some(self.heal_at()),
+                Until::Never => None,
+            };
+            self.ends.extend(until.map(|until| (until, index)));
+            self.apply(fault);
+            return;
+        }
+        let struck = self.platform.envs().iter().enumerate().filter(|(client, _)| fault.concerns(*client));
         match &fault.kind {
-            FaultKind::Partition => self.change_links(fault, LinkChange::Partition),
-            FaultKind::Hold => self.change_links(fault, LinkChange::Hold),
-            FaultKind::Crash => self.platform.crash(),
-            FaultKind::ServerClose { code, reason } => self.exchange.close_open(fault.client, *code, reason),
-            FaultKind::AcceptThenClose { .. } | FaultKind::Refuse { .. } => {
-                self.exchange.set_mood(Some(fault.kind.clone()));
-            }
-            FaultKind::Dribble { bytes } => self.set_dribble(fault, Some(*bytes)),
+            FaultKind::ServerClose { code, reason } => self.exchange.close_open(fault.target, *code, reason),
+            FaultKind::Reset => struck.for_each(|(_, env)| env.reset_sockets()),
+            FaultKind::ClockJump { by_ms } => struck.for_each(|(_, env)| env.jump(*by_ms)),
+            _ => {}
         }
     }
 
-    fn undo(&mut self, index: usize, fault: &Fault) {
-        match &fault.kind {
-            FaultKind::Partition => self.change_links(fault, LinkChange::Repair),
-            FaultKind::Hold => self.change_links(fault, LinkChange::Release),
-            FaultKind::Crash => self.platform.bounce(),
-            FaultKind::ServerClose { .. } => {}
-            FaultKind::AcceptThenClose { .. } | FaultKind::Refuse { .. } => self.exchange.set_mood(None),
-            FaultKind::Dribble { .. } => self.set_dribble(fault, None),
-        }
+    fn end(&mut self, index: usize) {
+        let plan = self.plan;
+        let fault = &plan.faults[index];
+        self.active.remove(&index);
+        self.apply(fault);
         self.recorder.world(FaultLog::Ended { fault: index, text: describe(fault) });
     }
 
-    fn change_links(&mut self, fault: &Fault, change: LinkChange) {
+    /// Makes the world as the active faults want it. What one of them asks for stands while it lasts, however they overlap:
+    /// where two contradict each other, the later in the plan has its way.
+    fn apply(&mut self, changed: &Fault) {
+        if changed.kind.is_of_the_machine() {
+            let down = self.active_faults().any(|fault| fault.kind.is_of_the_machine());
+            match (self.down, down) {
+                (false, true) if changed.kind == FaultKind::PowerLoss => self.platform.lose_power(),
+                (false, true) => self.platform.crash(),
+                (true, false) => self.platform.bounce(),
+                _ => {}
+            }
+            self.down = down;
+            return;
+        }
         for client in 0..self.plan.clients.len() {
-            if concerns(fault, client) {
-                self.platform.change_link(client, change);
+            if !changed.concerns(client) {
+                continue;
             }
+            let of_client: Vec<&FaultKind> = self
+                .active_faults()
+                .filter(|fault| fault.concerns(client))
+                .map(|fault| &fault.kind)
+                .collect();
+            let moods = |kind: &&&FaultKind| {
+                matches!(
+                    kind,
+                    FaultKind::AcceptThenClose { .. } | FaultKind::Refuse { .. } | FaultKind::Misbehave(_)
+                )
+            };
+            let mood = of_client.iter().rev().find(moods).map(|kind| (*kind).clone());
+            let line = match () {
+                () if of_client.contains(&&FaultKind::Partition) => Line::Cut,
+                () if of_client.contains(&&FaultKind::Hold) => Line::Held,
+                () => Line::Clear,
+            };
+            let conditions = Conditions::of(&of_client);
+            self.exchange.set_mood(client, mood);
+            self.platform.envs()[client].set_conditions(conditions);
+            self.set_line(client, line);
         }
     }
 
-    fn set_dribble(&self, fault: &Fault, bytes: Option<usize>) {
-        for (client, env) in self.platform.envs().iter().enumerate() {
-            if concerns(fault, client) {
-                env.set_dribble(bytes);
-            }
-        }
+    fn active_faults(&self) -> impl Iterator<Item = &'a Fault> {
+        let plan = self.plan;
+        self.active.iter().map(move |index| &plan.faults[*index])
     }
-}
 
-fn concerns(fault: &Fault, client: usize) -> bool {
-    fault.client.is_none_or(|only| only == client)
-}
-
-/// A fault in words, without its times.
-pub(crate) fn describe(fault: &Fault) -> String {
-    let whom = fault.client.map_or_else(|| "all clients".to_owned(), |client| format!("client {client}"));
-    match &fault.kind {
-        FaultKind::Partition => format!("partition: the network drops everything of {whom}"),
-        FaultKind::Hold => format!("hold: the network keeps back everything of {whom}"),
-        FaultKind::Crash => "crash: the exchange is down".to_owned(),
-        FaultKind::ServerClose { code, reason } => format!("server-close: {whom}, code {code} ({reason})"),
-        FaultKind::AcceptThenClose { stage } => {
-            let stage = format!("{stage:?}").to_lowercase();
-            format!("accept-then-close: the exchange ends every new connection after the {stage}")
+    fn set_line(&mut self, client: usize, line: Line) {
+        let before = std::mem::replace(&mut self.lines[client], line);
+        if before == line {
+            return;
         }
-        FaultKind::Refuse { retry_after_s } => {
-            format!("refuse: the exchange answers upgrades with 503, retry-after {retry_after_s} s")
+        match before {
+            Line::Clear => {}
+            Line::Held => self.platform.change_link(client, LinkChange::Release),
+            Line::Cut => self.platform.change_link(client, LinkChange::Repair),
         }
-        FaultKind::Dribble { bytes } => format!("dribble: sockets of {whom} move {bytes} byte(s) at a time"),
+        match line {
+            Line::Clear => {}
+            Line::Held => self.platform.change_link(client, LinkChange::Hold),
+            Line::Cut => self.platform.change_link(client, LinkChange::Partition),
+        }
     }
 }
 

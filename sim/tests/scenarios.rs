@@ -2,7 +2,7 @@
 
 use hpx_sim::{
     Plan, Simulation,
-    plan::{Fault, FaultKind, Op, Reader, Stage, Step},
+    plan::{Fault, FaultKind, Op, Reader, Stage, Step, Target, Until, When},
 };
 
 /// One client, 10 ms away, with round settings; no faults yet.
@@ -38,7 +38,7 @@ fn subscribe(guard: u32, topic: &str) -> Op {
 }
 
 fn fault(at_ms: u64, for_ms: u64, kind: FaultKind) -> Fault {
-    Fault { at_ms, for_ms, client: None, kind }
+    Fault { at: When::At(at_ms), until: Until::ForMs(for_ms), target: Target::All, kind }
 }
 
 fn tell(name: &str, mut plan: Plan, script: Vec<Step>) {

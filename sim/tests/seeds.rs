@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use hpx_sim::{Backend, Plan, Report, Simulation};
+use hpx_sim::{
+    Backend, Plan, Report, Simulation,
+    plan::{Fault, FaultKind, Target, Until, When},
+};
 
 fn green(seed: u64) -> Report {
     let report = Simulation::new(seed).run();
@@ -72,14 +75,11 @@ fn a_fault_after_the_last_event_changes_nothing_before_it() {
     let plan = Plan::draw(5);
     let mut late = plan.clone();
     let at_ms = late.heal_ms - 1;
-    late.faults.retain(|fault| fault.at_ms + fault.for_ms + 50 < at_ms);
+    let over = |fault: &Fault| fault.begins_ms().unwrap_or(0) + fault.length_ms().unwrap_or(0);
+    late.faults.retain(|fault| over(fault) + 50 < at_ms);
     let mut more = late.clone();
-    more.faults.push(hpx_sim::plan::Fault {
-        at_ms,
-        for_ms: 1,
-        client: None,
-        kind: hpx_sim::plan::FaultKind::Crash,
-    });
+    let (at, until) = (When::At(at_ms), Until::ForMs(1));
+    more.faults.push(Fault { at, until, target: Target::All, kind: FaultKind::Crash });
     let before = |plan: Plan| -> Vec<String> {
         let report = Simulation::of(plan).run();
         let entries = report.entries().iter();

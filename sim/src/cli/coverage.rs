@@ -257,7 +257,7 @@ impl<'a> Watch<'a> {
                 let Some(fault) = self.plan.faults.get(*index) else { return };
                 let lasts = (!fault.kind.is_instant()).then_some(*index);
                 for client in 0..self.lives.len() {
-                    if fault.client.is_none_or(|struck| struck == client) {
+                    if fault.concerns(client) {
                         self.strike(client, fault.kind.name(), lasts, at);
                     }
                 }

@@ -4,6 +4,7 @@
 //! connection drawn from the plan. Every task, timer, dial and socket is counted in the [`Registry`], so that "nothing is left" is one
 //! assertion.
 
+mod conditions;
 pub(crate) mod frames;
 mod registry;
 mod stream;
@@ -27,6 +28,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+pub(crate) use self::conditions::Conditions;
 use self::registry::Registry;
 pub use self::{registry::Census, stream::SimStream};
 use crate::{
@@ -68,9 +70,17 @@ impl SimEnv {
         self.registry().census()
     }
 
-    /// Bytes a socket takes or gives at once from now on; `None` is as many as it likes.
-    pub(crate) fn set_dribble(&self, bytes: Option<usize>) {
-        self.registry().dribble = bytes;
+    /// What the world is like for this client from now on.
+    pub(crate) fn set_conditions(&self, conditions: Conditions) {
+        self.registry().conditions = conditions;
+    }
+
+    /// Resets its open sockets.
+    pub(crate) fn reset_sockets(&self) {}
+
+    /// Moves its wall clock.
+    pub(crate) fn jump(&self, by_ms: i64) {
+        let _ = by_ms;
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::Conditions;
+
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub(super) tasks: BTreeMap<&'static str, usize>,
@@ -9,8 +11,7 @@ pub(super) struct Registry {
     pub(super) timers_armed: usize,
     pub(super) dials: usize,
     pub(super) sockets: usize,
-    /// Bytes per read and write, while the fault lasts.
-    pub(super) dribble: Option<usize>,
+    pub(super) conditions: Conditions,
     dialed: u64,
 }
 

@@ -49,7 +49,7 @@ impl AsyncRead for SimStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let most = this.env.registry().dribble.unwrap_or(usize::MAX);
+        let most = this.env.registry().conditions.dribble.unwrap_or(usize::MAX);
         if most < usize::MAX {
             this.paused = !this.paused;
             if !this.paused {
@@ -84,7 +84,7 @@ impl AsyncRead for SimStream {
 impl AsyncWrite for SimStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let most = this.env.registry().dribble.unwrap_or(usize::MAX);
+        let most = this.env.registry().conditions.dribble.unwrap_or(usize::MAX);
         let part = &bytes[..bytes.len().min(most)];
         let poll = Pin::new(&mut this.inner).poll_write(cx, part);
         match &poll {

@@ -124,6 +124,12 @@ impl Fabric {
         }
     }
 
+    /// A host is gone without a word. Nothing is heard of it until it boots.
+    pub(super) fn lose_power(&mut self, now: Timestamp, host: usize) {
+        self.hosts[host].up = false;
+        self.go_down(now, host);
+    }
+
     /// Ends every socket of a host, and its listener; its peers are told. Then nothing is heard of it until it boots.
     pub(super) fn go_down(&mut self, now: Timestamp, host: usize) {
         self.hosts[host].listener = None;

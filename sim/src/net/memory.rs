@@ -168,6 +168,11 @@ impl Host {
         self.network.act(|fabric, now| fabric.go_down(now, self.index));
     }
 
+    /// Nothing is said any more, and nothing answers until `boot`; then what comes for old connections is reset.
+    pub(crate) fn lose_power(&self) {
+        self.network.act(|fabric, now| fabric.lose_power(now, self.index));
+    }
+
     pub(crate) fn boot(&self) {
         self.network.act(|fabric, _| fabric.boot(self.index));
     }

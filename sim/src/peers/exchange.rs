@@ -28,7 +28,7 @@ use tokio_tungstenite::{
 use crate::{
     dialect::{Dialect, Heard},
     net::{Listener, Socket},
-    plan::{FaultKind, Stage},
+    plan::{FaultKind, Stage, Target},
     trace::{Recorder, ServerLog},
 };
 
@@ -44,8 +44,8 @@ pub(crate) struct Exchange {
 #[derive(Default)]
 struct Inner {
     conns: u64,
-    /// How it treats new connections, while that fault lasts.
-    mood: Option<FaultKind>,
+    /// How it treats each client's new connections, while such a fault lasts.
+    moods: BTreeMap<usize, FaultKind>,
     /// The running number of each topic.
     topics: BTreeMap<String, u64>,
     /// Open connections: whose, and how to tell them to close.
@@ -71,24 +71,28 @@ impl Exchange {
         Self { recorder, dialect, push_every, inner: Arc::default() }
     }
 
-    /// Sets how new connections are treated.
-    pub(crate) fn set_mood(&self, mood: Option<FaultKind>) {
-        self.lock().mood = mood;
+    /// Sets how a client's new connections are treated.
+    pub(crate) fn set_mood(&self, client: usize, mood: Option<FaultKind>) {
+        let mut inner = self.lock();
+        match mood {
+            Some(mood) => drop(inner.moods.insert(client, mood)),
+            None => drop(inner.moods.remove(&client)),
+        }
     }
 
     /// Closes the open connections, of one client or all.
-    pub(crate) fn close_open(&self, client: Option<usize>, code: u16, reason: &str) {
-        self.order(client, &Order::Close(Goodbye { code, reason: reason.to_owned() }));
+    pub(crate) fn close_open(&self, target: Target, code: u16, reason: &str) {
+        self.order(target, &Order::Close(Goodbye { code, reason: reason.to_owned() }));
     }
 
     /// Freezes the open connections of a client: what a partition does to them where nothing is sent twice.
     pub(crate) fn freeze_open(&self, client: usize) {
-        self.order(Some(client), &Order::Freeze);
+        self.order(Target::Client(client), &Order::Freeze);
     }
 
-    fn order(&self, client: Option<usize>, order: &Order) {
+    fn order(&self, target: Target, order: &Order) {
         for (owner, orders) in self.lock().open.values() {
-            if client.is_none_or(|client| client == *owner) {
+            if target == Target::All || target == Target::Client(*owner) {
                 // A connection that has ended takes no orders.
                 let _ = orders.send(order.clone());
             }
@@ -117,7 +121,7 @@ impl Exchange {
         let (conn, mood) = {
             let mut inner = self.lock();
             inner.conns += 1;
-            (inner.conns, inner.mood.clone())
+            (inner.conns, inner.moods.get(&client).cloned())
         };
         self.log(ServerLog::Accepted { conn, client, peer });
         let leaving = Leaving { exchange: &self, conn, why: "the exchange dropped it".to_owned() };
@@ -135,17 +139,17 @@ impl Exchange {
             self.log(ServerLog::Closing { conn, code: None, reason: "accept, then close".to_owned() });
             return "closed at once".to_owned();
         }
-        let retry_after = match mood {
-            Some(FaultKind::Refuse { retry_after_s }) => Some(retry_after_s),
+        let refusal = match mood {
+            Some(FaultKind::Refuse { status, retry_after_s }) => Some((status, retry_after_s)),
             _ => None,
         };
-        let mut ws = match accept_hdr_async(stream, Greeter { retry_after }).await {
+        let mut ws = match accept_hdr_async(stream, Greeter { refusal }).await {
             Ok(ws) => ws,
-            Err(_) if retry_after.is_some() => {
-                self.log(ServerLog::Refused { conn, status: 503 });
+            Err(error) => {
+                let Some((status, _)) = refusal else { return format!("no upgrade: {error}") };
+                self.log(ServerLog::Refused { conn, status });
                 return "refused".to_owned();
             }
-            Err(error) => return format!("no upgrade: {error}"),
         };
         self.log(ServerLog::Upgraded { conn });
         let (sender, orders) = mpsc::unbounded_channel();
@@ -196,14 +200,18 @@ impl Exchange {
 
 /// Answers the upgrade request.
 struct Greeter {
-    retry_after: Option<u64>,
+    /// The status, and the seconds of a `Retry-After`.
+    refusal: Option<(u16, Option<u64>)>,
 }
 
 impl tokio_tungstenite::tungstenite::handshake::server::Callback for Greeter {
     fn on_request(self, _request: &Request, response: Response) -> Result<Response, ErrorResponse> {
-        let Some(seconds) = self.retry_after else { return Ok(response) };
-        let refusal = Response::builder().status(503).header("retry-after", seconds.to_string());
-        // A fixed status and a number make a valid response.
+        let Some((status, retry_after)) = self.refusal else { return Ok(response) };
+        let mut refusal = Response::builder().status(status);
+        if let Some(seconds) = retry_after {
+            refusal = refusal.header("retry-after", seconds.to_string());
+        }
+        // The plan's check has seen the status, and the header is a number.
         Err(refusal.body(None).expect("the refusal is well formed"))
     }
 }

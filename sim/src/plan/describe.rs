@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{Op, Plan, Reader};
-use crate::world;
+use super::{
+    Anchor, ConnectFault, CutHow, DnsFault, Fault, FaultKind, Moment, Op, Plan, Reader, Target, Until, Way,
+    When,
+};
 
 /// The plan as a few readable lines: who, with which settings, and what will happen to them.
 pub(crate) fn describe(plan: &Plan) -> String {
@@ -65,14 +67,88 @@ pub(crate) fn describe(plan: &Plan) -> String {
         );
     }
     for fault in &plan.faults {
-        let length = if fault.kind.is_instant() {
-            "at once    ".to_owned()
-        } else {
-            format!("for {:>5.2} s", seconds(fault.for_ms))
-        };
-        let _ = writeln!(out, "  {:>6.2} s {length}  {}", seconds(fault.at_ms), world::describe(fault));
+        let _ = writeln!(out, "  {:<28} {:<12} {}", begins(fault), lasts(fault), describe_fault(fault));
     }
     out
+}
+
+fn begins(fault: &Fault) -> String {
+    let Anchor { event, client, plus_ms } = match fault.at {
+        When::At(ms) => return format!("at {:.2} s", seconds(ms)),
+        When::On(anchor) => anchor,
+    };
+    let event = match event {
+        Moment::Dialing(n) => format!("dial {n}"),
+        Moment::Opened(n) => format!("socket {n} open"),
+        Moment::UpgradeByte { dial, byte } => format!("byte {byte} of upgrade {dial}"),
+        Moment::Connected(n) => format!("connected {n}"),
+        Moment::Disconnected(n) => format!("disconnected {n}"),
+        Moment::PingSent(n) => format!("ping {n} sent"),
+        Moment::MessageSent(n) => format!("message {n} sent"),
+    };
+    format!("client {client}, {event} + {plus_ms} ms")
+}
+
+fn lasts(fault: &Fault) -> String {
+    match fault.until {
+        _ if fault.kind.is_instant() => "at once".to_owned(),
+        Until::ForMs(ms) => format!("for {:.2} s", seconds(ms)),
+        Until::Heal => "until healed".to_owned(),
+        Until::Never => "for good".to_owned(),
+    }
+}
+
+/// A fault in words, without its times.
+pub(crate) fn describe_fault(fault: &Fault) -> String {
+    let whom = match fault.target {
+        Target::All => "all clients".to_owned(),
+        Target::Client(client) => format!("client {client}"),
+    };
+    let what = match &fault.kind {
+        FaultKind::Partition => format!("the network drops everything of {whom}"),
+        FaultKind::Hold => format!("the network keeps back everything of {whom}"),
+        FaultKind::Crash => "the exchange's process is down".to_owned(),
+        FaultKind::PowerLoss => "the exchange's machine is down, without a word".to_owned(),
+        FaultKind::ServerClose { code, reason } => format!("{whom}, code {code} ({reason})"),
+        FaultKind::AcceptThenClose { stage } => {
+            let stage = format!("{stage:?}").to_lowercase();
+            format!("the exchange ends every new connection of {whom} after the {stage}")
+        }
+        FaultKind::Refuse { status, retry_after_s } => {
+            let hint = retry_after_s.map_or_else(String::new, |seconds| format!(", retry-after {seconds} s"));
+            format!("the exchange answers upgrades of {whom} with {status}{hint}")
+        }
+        FaultKind::Misbehave(behaviour) => format!("the exchange, towards {whom}: {behaviour:?}"),
+        FaultKind::Dribble { bytes } => format!("sockets of {whom} move {bytes} byte(s) at a time"),
+        FaultKind::PartialWrites { bytes } => format!("sockets of {whom} take {bytes} byte(s) at a time"),
+        FaultKind::Throttle { bytes_per_s } => format!("sockets of {whom} move {bytes_per_s} bytes a second"),
+        FaultKind::Stall { after_bytes } => {
+            format!("the peer of {whom} stops reading after {after_bytes} bytes")
+        }
+        FaultKind::Cut { way, byte, how } => {
+            let how = if *how == CutHow::Reset { "reset" } else { "ended" };
+            let way = if *way == Way::Read { "read" } else { "written" };
+            format!("new sockets of {whom} are {how} after {byte} bytes {way}")
+        }
+        FaultKind::Reset => format!("sockets of {whom} are reset"),
+        FaultKind::HalfOpen => format!("sockets of {whom} lose their peer unnoticed"),
+        FaultKind::Corrupt { byte, mask } => {
+            format!("byte {byte} that new sockets of {whom} read is changed by {mask:#04x}")
+        }
+        FaultKind::Connect(ConnectFault::Refused) => format!("dials of {whom} are refused"),
+        FaultKind::Connect(ConnectFault::Silent) => format!("dials of {whom} are not answered"),
+        FaultKind::Connect(ConnectFault::Slow { by_ms }) => format!("dials of {whom} take {by_ms} ms longer"),
+        FaultKind::Dns(DnsFault::NxDomain) => format!("{whom}: the name is unknown"),
+        FaultKind::Dns(DnsFault::Slow { by_ms }) => format!("{whom}: the name resolves {by_ms} ms late"),
+        FaultKind::Dns(DnsFault::DeadFirst { refuses }) => {
+            let how = if *refuses { "refuses" } else { "is silent" };
+            format!("{whom}: of two addresses the first {how}")
+        }
+        FaultKind::ClockJump { by_ms } => format!("the wall clock of {whom} jumps by {by_ms} ms"),
+        FaultKind::ClockSkew { ppm } => format!("the clock of {whom} is off by {ppm} ppm"),
+        FaultKind::Pause => format!("the process of {whom} stands still"),
+    };
+    format!("{}: {what}", fault.kind.name())
 }
 
 fn seconds(ms: u64) -> f64 {

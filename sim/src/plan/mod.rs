@@ -5,6 +5,7 @@
 
 mod describe;
 mod draw;
+mod fault;
 mod read;
 
 use std::time::Duration;
@@ -12,8 +13,14 @@ use std::time::Duration;
 use hpx_transport::{backoff::BackoffPolicy, websocket::WsConfig};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::describe::describe;
-pub use self::read::PlanError;
+pub(crate) use self::describe::{describe, describe_fault};
+pub use self::{
+    fault::{
+        Anchor, Behaviour, ConnectFault, CutHow, DnsFault, FAULT_NAMES, Fault, FaultKind, Moment, Stage,
+        Target, Until, Way, When,
+    },
+    read::PlanError,
+};
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,85 +167,9 @@ pub struct Cancel {
     pub every_ms: u64,
 }
 
-/// Something that happens to the world.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// When it begins.
-    pub at_ms: u64,
-    /// How long it lasts; an instant ignores it.
-    #[serde(default)]
-    pub for_ms: u64,
-    /// To whom; all, without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<usize>,
-    /// What.
-    pub kind: FaultKind,
-}
-
-/// What can happen to the world.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum FaultKind {
-    /// The network drops everything, both ways: silence. Streams that lost a segment stay dead after it.
-    Partition,
-    /// The network keeps everything back, and delivers it at the end.
-    Hold,
-    /// The exchange dies, and starts anew at the end.
-    Crash,
-    /// The exchange closes open connections. An instant.
-    ServerClose {
-        /// The code of its Close frame.
-        code: u16,
-        /// Its reason.
-        reason: String,
-    },
-    /// The exchange ends every new connection at once.
-    AcceptThenClose {
-        /// How far it lets it come.
-        stage: Stage,
-    },
-    /// The exchange answers upgrades with 503.
-    Refuse {
-        /// The `Retry-After` header, in seconds.
-        retry_after_s: u64,
-    },
-    /// Sockets take and give a few bytes at a time.
-    Dribble {
-        /// How many.
-        bytes: usize,
-    },
-}
-
-/// How far a connection comes before the exchange ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The socket.
-    Accept,
-    /// The upgrade.
-    Upgrade,
-    /// The authentication.
-    Auth,
-}
-
-/// The kinds of fault that are counted, those in a client's script among them.
-pub const FAULT_NAMES: [&str; 10] = [
-    "partition",
-    "hold",
-    "crash",
-    "server-close",
-    "accept-then-close",
-    "refuse",
-    "dribble",
-    "handle-drop",
-    "slow-reader",
-    "cancelled-future",
-];
-
 impl Plan {
     /// The version of the format.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// The plan as JSON, one field a line.
     pub fn to_json(&self) -> String {
@@ -261,26 +192,6 @@ impl Plan {
         let close = self.clients.iter().map(|client| client.config.close_timeout_ms).max();
         let last = last_step.unwrap_or(0).max(self.settle_ms);
         last + close.unwrap_or(0) + 10 * self.tick_ms + 100
-    }
-}
-
-impl FaultKind {
-    /// The name it is counted by.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Partition => FAULT_NAMES[0],
-            Self::Hold => FAULT_NAMES[1],
-            Self::Crash => FAULT_NAMES[2],
-            Self::ServerClose { .. } => FAULT_NAMES[3],
-            Self::AcceptThenClose { .. } => FAULT_NAMES[4],
-            Self::Refuse { .. } => FAULT_NAMES[5],
-            Self::Dribble { .. } => FAULT_NAMES[6],
-        }
-    }
-
-    /// True if it has no length.
-    pub fn is_instant(&self) -> bool {
-        matches!(self, Self::ServerClose { .. })
     }
 }
 

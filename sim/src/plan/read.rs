@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{FaultKind, Op, Plan};
+use super::{Behaviour, FaultKind, Op, Plan, Target, Until, When};
 
 /// Why a plan can't be read or run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +48,11 @@ impl Plan {
         let rule = |holds: bool, path: &str, text: &str| {
             if holds { Ok(()) } else { Err((path.to_owned(), text.to_owned())) }
         };
-        rule(self.version == Self::VERSION, "version", "must be 1, the only version there is")?;
+        rule(self.version == Self::VERSION, "version", "must be 2, the only version there is")?;
         rule((1..=60_000).contains(&self.tick_ms), "tick_ms", "must lie between 1 and 60000")?;
         rule(self.push_every_ms >= 1, "push_every_ms", "must be at least 1")?;
         rule(self.settle_ms >= self.heal_ms, "settle_ms", "must not lie before heal_ms")?;
-        rule((1..=64).contains(&self.clients.len()), "clients", "must name 1 to 64 clients")?;
+        rule((1..=1024).contains(&self.clients.len()), "clients", "must name 1 to 1024 clients")?;
         for (index, client) in self.clients.iter().enumerate() {
             let path = format!("clients[{index}]");
             let validity = client.config.to_config("ws://exchange:9000/").validate();
@@ -66,33 +66,47 @@ impl Plan {
         }
         for (index, fault) in self.faults.iter().enumerate() {
             let path = format!("faults[{index}]");
-            let known = fault.client.is_none_or(|client| client < self.clients.len());
-            rule(known, &format!("{path}.client"), "names no client of this plan")?;
-            let over = fault.at_ms + fault.for_ms <= self.heal_ms;
-            rule(over, &format!("{path}.for_ms"), "must be over by heal_ms")?;
-            if let FaultKind::Dribble { bytes } = fault.kind {
-                rule(bytes >= 1, &format!("{path}.kind"), "must dribble at least 1 byte")?;
+            let known = |client: usize| client < self.clients.len();
+            if let Target::Client(client) = fault.target {
+                rule(known(client), &format!("{path}.target"), "names no client of this plan")?;
             }
-            if let Some(other) = self.faults[..index].iter().position(|other| clashes(other, fault)) {
-                return Err((path, format!("overlaps faults[{other}], which is of the same place")));
+            if let When::On(anchor) = fault.at {
+                rule(known(anchor.client), &format!("{path}.at"), "names no client of this plan")?;
             }
+            if let Some(begins_ms) = fault.begins_ms() {
+                rule(begins_ms < self.heal_ms, &format!("{path}.at"), "must lie before heal_ms")?;
+                let over = begins_ms.saturating_add(fault.length_ms().unwrap_or(0)) <= self.heal_ms;
+                rule(over, &format!("{path}.until"), "must be over by heal_ms")?;
+            }
+            let forever = fault.until == Until::Never && !fault.kind.is_instant();
+            let own = matches!(fault.target, Target::Client(_)) && !fault.kind.is_of_the_machine();
+            rule(!forever || own, &format!("{path}.until"), "must end, unless it strikes one client alone")?;
+            check_kind(&fault.kind).map_err(|text| (format!("{path}.fault"), text.to_owned()))?;
         }
         Ok(())
     }
 }
 
-/// True if undoing one would undo the other.
-fn clashes(one: &super::Fault, two: &super::Fault) -> bool {
-    let place = |kind: &FaultKind| match kind {
-        FaultKind::Partition | FaultKind::Hold => 1,
-        FaultKind::Crash => 2,
-        FaultKind::AcceptThenClose { .. } | FaultKind::Refuse { .. } => 3,
-        FaultKind::Dribble { .. } => 4,
-        FaultKind::ServerClose { .. } => 0,
-    };
-    let same_client = one.client.is_none() || two.client.is_none() || one.client == two.client;
-    let apart = one.at_ms + one.for_ms < two.at_ms || two.at_ms + two.for_ms < one.at_ms;
-    place(&one.kind) != 0 && place(&one.kind) == place(&two.kind) && same_client && !apart
+/// The bounds within which a fault means something.
+fn check_kind(kind: &FaultKind) -> Result<(), &'static str> {
+    let rule = |holds: bool, text| if holds { Ok(()) } else { Err(text) };
+    match *kind {
+        FaultKind::Dribble { bytes } | FaultKind::PartialWrites { bytes } => {
+            rule(bytes >= 1, "must move at least 1 byte at a time")
+        }
+        FaultKind::Throttle { bytes_per_s } => rule(bytes_per_s >= 1, "must move at least 1 byte a second"),
+        FaultKind::Corrupt { mask, .. } => rule(mask != 0, "must flip a bit: mask is not 0"),
+        FaultKind::Refuse { status, .. } => {
+            rule((300..600).contains(&status), "must refuse with a status from 300 to 599")
+        }
+        FaultKind::Misbehave(Behaviour::Slowloris { every_ms }) => {
+            rule(every_ms >= 1, "must wait at least 1 ms between bytes")
+        }
+        FaultKind::ClockSkew { ppm } => {
+            rule((-500_000..=1_000_000).contains(&ppm), "must lie between half and twice the speed")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The last key before a place in the text: the field whose value is wrong.
@@ -172,7 +186,7 @@ mod tests {
             Plan::from_json(&broken).expect_err("a broken plan was read").to_string()
         };
         let cases = [
-            error("\"version\": 1", "\"version\": 2"),
+            error("\"version\": 2", "\"version\": 1"),
             error("\"tick_ms\": ", "\"tick_ms\": -"),
             error("\"heal_ms\"", "\"heel_ms\""),
             error("\"latency_ms\": ", "\"latency_ms\": \"x\", \"y\": "),
@@ -188,18 +202,15 @@ mod tests {
     fn a_rule_between_fields_names_the_line_of_its_value() {
         let mut plan = Plan::draw(3);
         plan.faults.push(super::super::Fault {
-            at_ms: 0,
-            for_ms: 0,
-            client: Some(9),
-            kind: FaultKind::Crash,
+            at: When::At(0),
+            until: Until::ForMs(10),
+            target: Target::Client(9),
+            kind: FaultKind::Partition,
         });
         let index = plan.faults.len() - 1;
         let json = plan.to_json();
         let error = Plan::from_json(&json).expect_err("a client that is not there was taken");
-        assert_eq!(error.field, format!("faults[{index}].client"));
-        assert!(
-            json.lines().nth(error.line - 1).is_some_and(|line| line.contains("\"client\": 9")),
-            "{error}"
-        );
+        assert_eq!(error.field, format!("faults[{index}].target"));
+        assert!(json.lines().nth(error.line - 1).is_some_and(|line| line.contains("\"target\"")), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hpx_transport::env::Timestamp;
 
 use super::{Entry, FaultLog, Place, SocketLog, TaskLog, What, WorkLog};
-use crate::plan::{Fault, Plan};
+use crate::plan::Plan;
 
 /// Draws the lanes. `#` a socket is open, `~` dialing, `.` neither, blank before the start and after the end.
 pub(crate) fn lanes(plan: &Plan, entries: &[Entry]) -> String {
@@ -21,14 +21,8 @@ pub(crate) fn lanes(plan: &Plan, entries: &[Entry]) -> String {
         let _ = writeln!(out, "{:<18}{}", format!("client {client}"), client_lane(client, entries, &column));
     }
     for name in crate::plan::FAULT_NAMES {
-        let faults: Vec<&Fault> = plan.faults.iter().filter(|fault| fault.kind.name() == name).collect();
         let mut lane = vec![b' '; WIDTH];
-        for fault in &faults {
-            let ms = std::time::Duration::from_millis;
-            let from = column(Timestamp::ZERO + ms(fault.at_ms));
-            let to = column(Timestamp::ZERO + ms(fault.at_ms + fault.for_ms));
-            lane[from..=to].fill(if fault.kind.is_instant() { b'!' } else { b'=' });
-        }
+        fault_lane(name, plan, entries, &column, &mut lane);
         mark_script(name, entries, &column, &mut lane);
         if lane.iter().any(|byte| *byte != b' ') {
             let _ = writeln!(out, "{name:<18}{}", text(&lane));
@@ -42,6 +36,37 @@ pub(crate) fn lanes(plan: &Plan, entries: &[Entry]) -> String {
         "                  # socket open   ~ dialing   . waiting   = fault lasts   ! instant   x end\n",
     );
     out
+}
+
+/// From the beginning of each fault to its end, as they were.
+fn fault_lane(
+    name: &str,
+    plan: &Plan,
+    entries: &[Entry],
+    column: &impl Fn(Timestamp) -> usize,
+    lane: &mut [u8],
+) {
+    let mut running: Vec<(usize, usize)> = Vec::new();
+    for entry in entries {
+        match entry.what {
+            What::Fault(FaultLog::Began { fault, .. }) if plan.faults[fault].kind.name() == name => {
+                let from = column(entry.at);
+                lane[from] = b'!';
+                if !plan.faults[fault].kind.is_instant() {
+                    running.push((fault, from));
+                }
+            }
+            What::Fault(FaultLog::Ended { fault, .. }) => {
+                if let Some(index) = running.iter().position(|(other, _)| *other == fault) {
+                    let (_, from) = running.remove(index);
+                    lane[from..=column(entry.at)].fill(b'=');
+                }
+            }
+            _ => {}
+        }
+    }
+    // What never ended lasts to the end of the picture.
+    running.into_iter().for_each(|(_, from)| lane[from..].fill(b'='));
 }
 
 fn axis(end_ms: u64) -> String {

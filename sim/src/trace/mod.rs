@@ -7,6 +7,7 @@ mod digest;
 mod lanes;
 mod recorder;
 mod render;
+mod triggers;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -179,6 +180,13 @@ pub enum SocketLog {
         socket: u64,
         /// How many.
         bytes: usize,
+    },
+    /// So much of the upgrade response has been read, and a fault of the plan begins there.
+    UpgradeByte {
+        /// The socket.
+        socket: u64,
+        /// How many bytes.
+        byte: usize,
     },
     /// The bytes written so far complete this frame.
     Frame {

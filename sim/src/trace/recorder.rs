@@ -5,12 +5,13 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
 };
 
 use hpx_transport::env::Timestamp;
 
-use super::{Entry, Place, SocketLog, What};
-use crate::{net::SimClock, oracle::Bench};
+use super::{Entry, Place, SocketLog, What, triggers::Triggers};
+use crate::{net::SimClock, oracle::Bench, plan::Plan};
 
 /// A shared, append-only trace. Clones write to the same one. The oracles watch over its shoulder: each sees an entry in
 /// the moment it is written, whatever the backend and however long its steps are.
@@ -29,11 +30,18 @@ struct Inner {
     /// The run is over: what the teardown does is no part of it.
     sealed: bool,
     addresses: BTreeMap<String, IpAddr>,
+    triggers: Triggers,
+    /// Faults that have been set off and not yet taken note of: when they begin, and which.
+    triggered: Vec<(Timestamp, usize)>,
+    /// Whoever drives the world, to be told of them.
+    driver: Option<Waker>,
+    /// Who stands still until that has happened.
+    stopped: Vec<Waker>,
 }
 
 impl Recorder {
-    pub(crate) fn new(clock: SimClock, bench: Bench) -> Self {
-        let inner = Inner { bench: Some(bench), ..Inner::default() };
+    pub(crate) fn new(clock: SimClock, plan: &Plan, bench: Bench) -> Self {
+        let inner = Inner { bench: Some(bench), triggers: Triggers::new(plan), ..Inner::default() };
         Self { clock, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -79,7 +87,45 @@ impl Recorder {
         if let Some(bench) = &mut inner.bench {
             bench.observe(&entry);
         }
+        let triggered = &mut inner.triggered;
+        inner.triggers.observe(&entry, &mut |at, fault| triggered.push((at, fault)));
         inner.entries.push(entry);
+        if !inner.triggered.is_empty()
+            && let Some(driver) = inner.driver.take()
+        {
+            driver.wake();
+        }
+    }
+
+    /// True if faults have been set off that the world hasn't taken note of.
+    pub(crate) fn has_triggered(&self) -> bool {
+        !self.lock().triggered.is_empty()
+    }
+
+    /// The faults that events have set off: when each begins, and its index.
+    pub(crate) fn take_triggered(&self) -> Vec<(Timestamp, usize)> {
+        std::mem::take(&mut self.lock().triggered)
+    }
+
+    /// Whoever drives the world is woken when a fault has been set off.
+    pub(crate) fn tell_of_triggers(&self, cx: &Context<'_>) {
+        self.lock().driver = Some(cx.waker().clone());
+    }
+
+    /// True if the caller has to stand still until the world has taken note of what was set off; then it is woken.
+    pub(crate) fn stands_still(&self, cx: &Context<'_>) -> bool {
+        let mut inner = self.lock();
+        let waits = !inner.triggered.is_empty();
+        if waits {
+            inner.stopped.push(cx.waker().clone());
+        }
+        waits
+    }
+
+    /// The world has taken note.
+    pub(crate) fn resume(&self) {
+        let stopped = std::mem::take(&mut self.lock().stopped);
+        stopped.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn set_world_time(&self, now: Timestamp) {

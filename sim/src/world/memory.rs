@@ -60,6 +60,7 @@ pub(super) struct Memory {
 /// What is driven while time passes.
 struct Ground {
     clock: SimClock,
+    recorder: Recorder,
     network: Network,
     /// The exchange, while its host is up.
     serving: Option<Serving>,
@@ -92,7 +93,12 @@ impl Memory {
                 envs.push(env);
             }
             let alarm = Box::pin(sleep_until(Instant::now()));
-            (clients, envs, host, Ground { clock: recorder.clock(), network, serving: None, alarm })
+            (
+                clients,
+                envs,
+                host,
+                Ground { clock: recorder.clock(), recorder: recorder.clone(), network, serving: None, alarm },
+            )
         };
         let mut memory = Self { ground, exchange: exchange.clone(), host, clients, envs, runtime };
         memory.bounce();
@@ -117,6 +123,13 @@ impl Platform for Memory {
         self.host.crash();
     }
 
+    fn lose_power(&mut self) {
+        let _inside = self.runtime.enter();
+        // Before the exchange lets go of its sockets: they must not say goodbye.
+        self.host.lose_power();
+        self.ground.serving = None;
+    }
+
     fn bounce(&mut self) {
         let _inside = self.runtime.enter();
         self.host.boot();
@@ -138,7 +151,11 @@ impl Ground {
     /// Drives the network and the exchange. Between two calls of this the clients run; when all wait, tokio moves the
     /// clock to the nearest timer, of a client or of this.
     fn poll_until(&mut self, until: Timestamp, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        self.recorder.tell_of_triggers(cx);
         loop {
+            if self.recorder.has_triggered() {
+                return Poll::Ready(Ok(()));
+            }
             if let Some(serving) = &mut self.serving
                 && let Poll::Ready(result) = serving.as_mut().poll(cx)
             {

@@ -20,6 +20,10 @@ pub(super) struct Turmoil {
     exchange: Exchange,
     sim: turmoil::Sim<'static>,
     envs: Vec<SimEnv>,
+    /// Clients whose line is cut.
+    cut: Vec<bool>,
+    /// The exchange's machine has no power.
+    dark: bool,
 }
 
 impl Turmoil {
@@ -57,7 +61,8 @@ impl Turmoil {
             recorder.name(&name, sim.lookup(name.as_str()));
             sim.set_link_latency(EXCHANGE, name.as_str(), ms(client.latency_ms));
         }
-        Self { recorder: recorder.clone(), exchange: exchange.clone(), sim, envs }
+        let cut = vec![false; envs.len()];
+        Self { recorder: recorder.clone(), exchange: exchange.clone(), sim, envs, cut, dark: false }
     }
 }
 
@@ -67,7 +72,7 @@ impl Platform for Turmoil {
     }
 
     fn run_until(&mut self, until: Duration) -> Result<(), String> {
-        while self.sim.elapsed() < until {
+        while self.sim.elapsed() < until && !self.recorder.has_triggered() {
             self.recorder.set_world_time(Timestamp::ZERO + self.sim.elapsed());
             self.sim.step().map_err(|error| error.to_string())?;
         }
@@ -78,19 +83,43 @@ impl Platform for Turmoil {
         self.sim.crash(EXCHANGE);
     }
 
+    fn lose_power(&mut self) {
+        // Cut off first, so that nobody hears the end of the process.
+        self.dark = true;
+        for client in 0..self.envs.len() {
+            self.sim.partition(EXCHANGE, name(client));
+        }
+        self.sim.crash(EXCHANGE);
+    }
+
     fn bounce(&mut self) {
         self.sim.bounce(EXCHANGE);
+        if std::mem::take(&mut self.dark) {
+            for (client, cut) in self.cut.clone().into_iter().enumerate() {
+                if !cut {
+                    self.sim.repair(EXCHANGE, name(client));
+                }
+            }
+        }
     }
 
     fn change_link(&mut self, client: usize, change: LinkChange) {
         let name = name(client);
         match change {
             LinkChange::Partition => {
+                self.cut[client] = true;
                 self.sim.partition(EXCHANGE, name.as_str());
                 // turmoil alone would leave a stream alive in the direction that happened to lose nothing.
                 self.exchange.freeze_open(client);
             }
-            LinkChange::Repair => self.sim.repair(EXCHANGE, name.as_str()),
+            LinkChange::Repair => {
+                self.cut[client] = false;
+                if !self.dark {
+                    self.sim.repair(EXCHANGE, name.as_str());
+                }
+            }
+            // In the dark nothing is sent that could be kept back.
+            LinkChange::Hold | LinkChange::Release if self.dark => {}
             LinkChange::Hold => self.sim.hold(EXCHANGE, name.as_str()),
             LinkChange::Release => self.sim.release(EXCHANGE, name.as_str()),
         }

@@ -1,6 +1,7 @@
 //! The coverage matrix, over traces made by hand and runs.
 
 use super::*;
+use crate::plan::{Fault, Target, Until, When};
 
 /// A plan of one prompt client and one fault, and a trace to write into.
 struct Tale {
@@ -13,7 +14,8 @@ impl Tale {
         let mut plan = Plan::draw(42);
         plan.clients.truncate(1);
         plan.clients[0].reader = crate::plan::Reader::Prompt;
-        plan.faults = vec![crate::plan::Fault { at_ms: 0, for_ms: 0, client: Some(0), kind }];
+        plan.faults =
+            vec![Fault { at: When::At(0), until: Until::default(), target: Target::Client(0), kind }];
         Self { plan, entries: Vec::new() }
     }
 
