@@ -63,7 +63,7 @@ pub use self::{
     env::{Census, SimEnv, SimStream, SimTimer},
     net::Backend,
     oracle::{Card, Observer, Verdict, Violation},
-    plan::{Plan, PlanError},
+    plan::{Plan, PlanError, Preset},
     report::Report,
     simulation::Simulation,
 };

@@ -95,6 +95,7 @@ cargo sim trace          everything that happened in a run, a line each, and the
   SEED=42, PLAN=file
 
 with each of them
+  PRESET=calm    the kind of plan a seed draws: calm, stormy, hostile, long-haul, fleet (default: stormy)
   BACKEND=memory the network in memory (default: turmoil)
   BUG=name       plant a bug (a build with RUSTFLAGS=\"--cfg hpx_planted\")
   OUT=folder     where the plans of failures go (default: target/sim)

@@ -4,10 +4,10 @@
 use std::fmt;
 
 use super::planted;
-use crate::{Backend, Plan, Simulation};
+use crate::{Backend, Plan, Preset, Simulation};
 
 /// The keys of a setup. A further one is named here, and honoured in [`Setup::draw`] or [`Setup::simulation`].
-pub(super) const KEYS: &[&str] = &["BACKEND", "BUG"];
+pub(super) const KEYS: &[&str] = &["PRESET", "BACKEND", "BUG"];
 
 /// The words of a command line that are in [`KEYS`]. Its `Display` is those words, each after a space.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,12 +41,20 @@ impl Setup {
             let names = Backend::ALL.map(Backend::name).join(" and ");
             return Err(format!("BACKEND={name}: the backends are {names}"));
         }
+        if let Some(name) = self.value("PRESET")
+            && Preset::named(name).is_none()
+        {
+            let names = Preset::ALL.map(Preset::name).join(", ");
+            return Err(format!("PRESET={name}: the presets are {names}"));
+        }
         planted::alive(self.value("BUG"))
     }
 
     /// The plan of a seed.
     pub(super) fn draw(&self, seed: u64) -> Plan {
-        Plan::draw(seed)
+        // `prepare` has refused the names of none.
+        let preset = self.value("PRESET").and_then(Preset::named).unwrap_or_default();
+        Plan::draw_as(preset, seed)
     }
 
     /// The run of a plan.

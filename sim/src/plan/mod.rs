@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::describe::{describe, describe_fault};
 pub use self::{
+    draw::Preset,
     fault::{
         Anchor, Behaviour, ConnectFault, CutHow, DnsFault, FAULT_NAMES, Fault, FaultKind, Moment, Stage,
         Target, Until, Way, When,

@@ -1,17 +1,23 @@
-//! A plan from a seed. One ChaCha stream per purpose: a fault more never moves a latency.
+//! A plan from a seed, or from the bytes of a fuzzer. One stream per purpose: a fault more never moves a latency.
 
 mod config;
 mod faults;
+mod presets;
 mod script;
 
+use std::collections::VecDeque;
+
+use arbitrary::{Arbitrary, Unstructured};
 use rand_chacha::{
     ChaCha12Rng,
     rand_core::{Rng, SeedableRng},
 };
 
+pub use self::presets::Preset;
 use self::{
     config::{draw_config, draw_reader},
     faults::draw_faults,
+    presets::Sea,
     script::{Span, draw_script},
 };
 use super::{ClientPlan, Op, Plan, Reader, Step};
@@ -27,19 +33,18 @@ enum Purpose {
 }
 
 /// A generator with the few draws a plan needs, in integers: equal on every machine.
-struct Draw(ChaCha12Rng);
+struct Draw {
+    /// Drawn first: the words of a fuzzer. A seed has none.
+    words: VecDeque<u64>,
+    rng: ChaCha12Rng,
+}
 
 impl Draw {
-    fn new(seed: u64, purpose: Purpose) -> Self {
-        let mut rng = ChaCha12Rng::seed_from_u64(seed);
-        rng.set_stream(purpose as u64);
-        Self(rng)
-    }
-
     /// From `low` to `high`, both included.
     fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = u128::from(high.max(low) - low) + 1;
-        low + ((u128::from(self.0.next_u64()) * span) >> 64) as u64
+        let word = self.words.pop_front().unwrap_or_else(|| self.rng.next_u64());
+        low + ((u128::from(word) * span) >> 64) as u64
     }
 
     fn chance(&mut self, percent: u64) -> bool {
@@ -51,36 +56,32 @@ impl Draw {
     }
 }
 
+/// Where the streams of one plan come from.
+struct Springs<'a> {
+    seed: u64,
+    /// Of a fuzzer: shared out among the purposes.
+    words: &'a [u64],
+}
+
+impl Springs<'_> {
+    fn of(&self, purpose: Purpose) -> Draw {
+        let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
+        rng.set_stream(purpose as u64);
+        // Each purpose takes every fifth word: a word more changes one draw of one purpose.
+        let words = self.words.iter().skip(purpose as usize - 1).step_by(PURPOSES).copied().collect();
+        Draw { words, rng }
+    }
+}
+
 impl Plan {
-    /// The plan of a seed.
+    /// The stormy plan of a seed.
     pub fn draw(seed: u64) -> Self {
-        let mut shape = Draw::new(seed, Purpose::Shape);
-        let tick_ms = shape.pick(&[1, 2, 5, 5, 10, 10]);
-        let heal_ms = shape.between(6, 14) * 1000;
-        let clients = shape.pick(&[1, 1, 2, 3]);
-        let push_every_ms = shape.between(100, 600);
-        let mut config = Draw::new(seed, Purpose::Config);
-        let mut latency = Draw::new(seed, Purpose::Latency);
-        let mut clients: Vec<ClientPlan> = (0..clients)
-            .map(|index| ClientPlan {
-                start_ms: if index == 0 { 0 } else { shape.between(0, heal_ms / 2) },
-                latency_ms: latency.between(1, 40),
-                config: draw_config(&mut config),
-                reader: draw_reader(&mut shape),
-                script: Vec::new(),
-            })
-            .collect();
-        let faults = draw_faults(&mut Draw::new(seed, Purpose::Faults), heal_ms, clients.len());
-        let recovery =
-            clients.iter().map(|client| client.config.recovery_ms() + 10 * client.latency_ms).max();
-        let settle_ms = heal_ms + recovery.unwrap_or(0) + 20 * tick_ms + 200;
-        let mut work = Draw::new(seed, Purpose::Workload);
-        let mut label = 0;
-        for client in &mut clients {
-            let span = Span { heal_ms, settle_ms, start_ms: client.start_ms };
-            client.script = draw_script(&mut work, span, &faults, &mut label);
-        }
-        Self { version: Self::VERSION, seed, tick_ms, heal_ms, settle_ms, push_every_ms, clients, faults }
+        Self::draw_as(Preset::Stormy, seed)
+    }
+
+    /// The plan of a seed, of this kind.
+    pub fn draw_as(preset: Preset, seed: u64) -> Self {
+        draw(&Springs { seed, words: &[] }, preset)
     }
 
     /// A plan without faults: the control run. `hours` of one idle, subscribed connection, in steps of `tick_ms`.
@@ -111,3 +112,59 @@ impl Plan {
         }
     }
 }
+
+/// A plan of any preset but the long ones, from a fuzzer's bytes: a byte changed is a draw changed, and what the bytes don't
+/// reach is drawn from the first of them.
+impl<'a> Arbitrary<'a> for Plan {
+    fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let preset = *u.choose(&[Preset::Calm, Preset::Stormy, Preset::Hostile])?;
+        let seed = u.arbitrary()?;
+        let count = (u.len() / 8).min(WORDS_MAX);
+        let words = (0..count).map(|_| u.arbitrary()).collect::<arbitrary::Result<Vec<u64>>>()?;
+        Ok(draw(&Springs { seed, words: &words }, preset))
+    }
+}
+
+fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
+    let mut shape = springs.of(Purpose::Shape);
+    let sea = Sea::draw(&mut shape, preset);
+    let mut config = springs.of(Purpose::Config);
+    let mut latency = springs.of(Purpose::Latency);
+    let mut clients: Vec<ClientPlan> = (0..sea.clients)
+        .map(|index| {
+            let start_ms = if index == 0 { 0 } else { shape.between(0, sea.start_max_ms) };
+            let (latency_ms, config) = (latency.between(1, 40), draw_config(&mut config));
+            let reader = draw_reader(&mut shape);
+            ClientPlan { start_ms, latency_ms, config: sea.settings(config), reader, script: Vec::new() }
+        })
+        .collect();
+    sea.make_equal(&mut clients);
+    let faults = draw_faults(&mut springs.of(Purpose::Faults), &sea);
+    let recovery = clients.iter().map(|client| client.config.recovery_ms() + 10 * client.latency_ms).max();
+    let settle_ms = sea.heal_ms + recovery.unwrap_or(0) + 20 * sea.tick_ms + 200;
+    let mut work = springs.of(Purpose::Workload);
+    let mut label = 0;
+    for client in &mut clients {
+        let (heal_ms, start_ms, pace_ms) = (sea.heal_ms, client.start_ms, sea.pace_ms);
+        let span = Span { heal_ms, settle_ms, start_ms, pace_ms };
+        client.script = if preset == Preset::Fleet {
+            sea.idle_script(span.settle_ms)
+        } else {
+            draw_script(&mut work, span, &faults, &mut label)
+        };
+    }
+    Plan {
+        version: Plan::VERSION,
+        seed: springs.seed,
+        tick_ms: sea.tick_ms,
+        heal_ms: sea.heal_ms,
+        settle_ms,
+        push_every_ms: sea.push_every_ms,
+        clients,
+        faults,
+    }
+}
+
+const PURPOSES: usize = 5;
+/// Enough for every draw of a plan that anybody reads.
+const WORDS_MAX: usize = 4096;

@@ -14,13 +14,15 @@ pub(super) struct Span {
     pub(super) heal_ms: u64,
     pub(super) settle_ms: u64,
     pub(super) start_ms: u64,
+    /// The mean time between two steps, at least and at most.
+    pub(super) pace_ms: (u64, u64),
 }
 
 pub(super) fn draw_script(draw: &mut Draw, span: Span, faults: &[Fault], label: &mut u64) -> Vec<Step> {
     let mut script = Vec::new();
     let mut guards = 0;
     let mut live = Vec::new();
-    let pace = draw.between(40, 400);
+    let pace = draw.between(span.pace_ms.0, span.pace_ms.1);
     let mut at_ms = span.start_ms + draw.between(0, 200);
     // Quiet before the settling time: what the exchange knows must have caught up by then.
     while at_ms + 1000 < span.settle_ms {
