@@ -68,11 +68,13 @@ impl Report {
         self.failure.as_deref()
     }
 
-    /// Why this run proves nothing, if it doesn't: nobody ever connected, or links were cut and nobody dialed again.
+    /// Why this run proves nothing, if it doesn't (M-4): nobody ever connected and no fault is why, or links were cut and
+    /// nobody dialed again.
     pub fn vacuous(&self) -> Option<&'static str> {
         let any = |test: fn(&What) -> bool| self.entries.iter().any(|entry| test(&entry.what));
         if !any(|what| matches!(what, What::Server(ServerLog::Authenticated { .. }))) {
-            return Some("nobody was ever connected");
+            let struck = any(|what| matches!(what, What::Fault(FaultLog::Began { .. })));
+            return (!struck).then_some("nobody was ever connected, and nothing befell anybody");
         }
         let cut = any(|what| matches!(what, What::Server(ServerLog::Closing { .. })));
         let stayed = any(|what| matches!(what, What::Work(WorkLog::Snapshot { .. })));

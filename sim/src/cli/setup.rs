@@ -24,6 +24,11 @@ impl Setup {
         self.words.iter().find(|(other, _)| *other == key).map(|(_, value)| value.as_str())
     }
 
+    pub(super) fn preset(&self) -> Preset {
+        // `prepare` has refused the names of none.
+        self.value("PRESET").and_then(Preset::named).unwrap_or_default()
+    }
+
     pub(super) fn backend(&self) -> Backend {
         // `prepare` has refused the names of none.
         self.value("BACKEND").and_then(Backend::named).unwrap_or_default()
@@ -52,9 +57,7 @@ impl Setup {
 
     /// The plan of a seed.
     pub(super) fn draw(&self, seed: u64) -> Plan {
-        // `prepare` has refused the names of none.
-        let preset = self.value("PRESET").and_then(Preset::named).unwrap_or_default();
-        Plan::draw_as(preset, seed)
+        Plan::draw_as(self.preset(), seed)
     }
 
     /// The run of a plan.

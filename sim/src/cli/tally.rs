@@ -7,13 +7,16 @@ use serde::Serialize;
 use super::coverage::Coverage;
 use crate::{
     Report,
-    plan::FAULT_NAMES,
+    plan::{FAULT_NAMES, Preset},
     trace::{ServerLog, What},
 };
 
 /// What one run, or many, have shown.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Tally {
+    /// What the runs were drawn as.
+    #[serde(skip)]
+    preset: Preset,
     pub(super) runs: u64,
     pub(super) red: u64,
     /// Runs that prove nothing.
@@ -38,6 +41,11 @@ struct OracleRow {
 }
 
 impl Tally {
+    /// Of no runs yet, which will be of this preset.
+    pub(super) fn of_none(preset: Preset) -> Self {
+        Self { preset, ..Self::default() }
+    }
+
     /// Of one run.
     pub(super) fn of(report: &Report) -> Self {
         let row = |verdict: &crate::Verdict| OracleRow {
@@ -48,6 +56,7 @@ impl Tally {
             violations: verdict.violations.len() as u64,
         };
         Self {
+            preset: Preset::default(),
             runs: 1,
             red: u64::from(!report.is_green()),
             vacuous: u64::from(report.vacuous().is_some()),
@@ -85,7 +94,7 @@ impl Tally {
 
     /// Nothing broken; and over a range that is long enough, nothing left untried.
     pub(super) fn is_green(&self) -> bool {
-        self.red == 0 && self.untried().is_empty()
+        self.red == 0 && self.vacuous == 0 && self.untried().is_empty()
     }
 
     pub(super) fn simulated_hours(&self) -> f64 {
@@ -97,9 +106,25 @@ impl Tally {
         if self.runs < RUNS_TO_JUDGE {
             return Vec::new();
         }
-        let oracles = self.oracles.iter().filter(|row| row.armed == 0).map(|row| row.id);
-        let rare = |name: &&&str| self.faults.get(**name).copied().unwrap_or_default() < OCCURRENCES_MIN;
-        oracles.chain(FAULT_NAMES.iter().filter(rare).copied()).collect()
+        let idle = |row: &&OracleRow| row.armed == 0 && !may_rest(self.preset, row.id);
+        let oracles = self.oracles.iter().filter(idle).map(|row| row.id);
+        let rare = |name: &&str| self.faults.get(name).copied().unwrap_or_default() < OCCURRENCES_MIN;
+        oracles.chain(self.preset.fault_names().into_iter().filter(rare)).collect()
+    }
+}
+
+/// True if plans of this preset need not give this oracle anything to judge.
+fn may_rest(preset: Preset, oracle: &str) -> bool {
+    match oracle {
+        // The law of a thousand first waits.
+        "WS-7" => preset != Preset::Fleet,
+        // Refusals for good.
+        "WS-L5" => preset != Preset::Hostile,
+        // One of two addresses dead for good.
+        "WS-L6" => matches!(preset, Preset::Calm | Preset::Fleet),
+        // Runs without any fault.
+        "WS-L4" => preset == Preset::Fleet,
+        _ => false,
     }
 }
 
@@ -135,7 +160,10 @@ impl fmt::Display for Tally {
         )?;
         writeln!(f, "\nfault              happened")?;
         for name in FAULT_NAMES {
-            writeln!(f, "{name:<18} {:>8}", self.faults.get(name).copied().unwrap_or_default())?;
+            let count = self.faults.get(name).copied().unwrap_or_default();
+            if count > 0 || self.preset.fault_names().contains(&name) {
+                writeln!(f, "{name:<18} {count:>8}")?;
+            }
         }
         writeln!(f, "\noracle     armed   in runs   broken in  violations")?;
         for OracleRow { id, armed, runs, broken, violations } in &self.oracles {

@@ -55,7 +55,7 @@ impl Oracle for Recovery {
                 let bound = plan.config.recovery_ms();
                 let asked = plan.script.iter().rev().find(|step| step.op == crate::plan::Op::Reconnect);
                 let recent = asked.is_some_and(|step| step.at_ms + bound > self.plan.settle_ms);
-                if gave_up || recent {
+                if gave_up || recent || !self.plan.is_core(client) {
                     return;
                 }
                 judge.check(entry.at, *state == ConnectionState::Ready, || {

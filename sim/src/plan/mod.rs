@@ -187,6 +187,16 @@ impl Plan {
         2 * self.tick() + Duration::from_millis(2)
     }
 
+    /// True if nothing that stays befalls this client: once the world has healed, it must stand. A name of which one address
+    /// is dead for good still leads there (WS-L6).
+    pub(crate) fn is_core(&self, client: usize) -> bool {
+        let stays = |fault: &Fault| {
+            let bearable = matches!(fault.kind, FaultKind::Dns(DnsFault::DeadFirst { .. }));
+            fault.until == Until::Never && !fault.kind.is_instant() && !bearable && fault.concerns(client)
+        };
+        !self.faults.iter().any(stays)
+    }
+
     /// When the run is over: every connection has had its time to end.
     pub(crate) fn end_ms(&self) -> u64 {
         let last_step = self.clients.iter().flat_map(|client| &client.script).map(|step| step.at_ms).max();

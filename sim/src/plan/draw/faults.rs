@@ -1,7 +1,7 @@
 //! What happens to the world.
 
 use super::{
-    Draw,
+    Draw, Purpose, Springs,
     presets::{Preset, Sea},
 };
 use crate::plan::{
@@ -102,14 +102,29 @@ pub(super) fn draw_faults(draw: &mut Draw, sea: &Sea) -> Vec<Fault> {
     faults
 }
 
-fn draw_mix(draw: &mut Draw, preset: Preset) -> Vec<Mould> {
-    let pool: Vec<Mould> = match preset {
+/// What a preset can draw.
+fn pool(preset: Preset) -> Vec<Mould> {
+    match preset {
         Preset::Calm => CALM.to_vec(),
         Preset::Stormy | Preset::LongHaul | Preset::Fleet => STORMY.to_vec(),
         Preset::Hostile => HOSTILE.iter().chain(&STORMY).copied().collect(),
-    };
+    }
+}
+
+/// The names of what a preset can draw, once each.
+pub(super) fn names(preset: Preset) -> Vec<&'static str> {
+    let (seed, words) = (0, &[][..]);
+    let mut draw = Springs { seed, words }.of(Purpose::Faults);
+    let mut names: Vec<&str> =
+        pool(preset).into_iter().map(|mould| draw_kind(&mut draw, mould).name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn draw_mix(draw: &mut Draw, preset: Preset) -> Vec<Mould> {
     let mut moulds = Vec::new();
-    for mould in pool {
+    for mould in pool(preset) {
         // What is hostile is what a hostile plan is for.
         let percent = if HOSTILE.contains(&mould) { 70 } else { 30 };
         let weight = if draw.chance(percent) { draw.between(1, 3) } else { 0 };

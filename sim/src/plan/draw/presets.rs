@@ -1,7 +1,7 @@
 //! Kinds of weather: how long a run is, how many clients there are, and what may befall them.
 
-use super::Draw;
-use crate::plan::{ClientPlan, ConfigPlan, Op, Reader, Step};
+use super::{Draw, faults};
+use crate::plan::{ClientPlan, ConfigPlan, FaultKind, Op, Reader, Step};
 
 /// A kind of plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +26,16 @@ impl Preset {
     /// The preset of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|preset| preset.name() == name)
+    }
+
+    /// The kinds of fault that many plans of this preset have, those in a client's script among them.
+    pub fn fault_names(self) -> Vec<&'static str> {
+        let script = ["handle-drop", "slow-reader", "cancelled-future"];
+        let of_fleet = [FaultKind::Crash.name(), "server-close"];
+        match self {
+            Self::Fleet => of_fleet.to_vec(),
+            _ => faults::names(self).into_iter().chain(script).collect(),
+        }
     }
 
     /// As it is written on a command line.
