@@ -6,7 +6,7 @@ use crate::{
     net::Backend,
     oracle::Verdict,
     plan::{FAULT_NAMES, Plan, Reader},
-    trace::{Digests, Entry, FaultLog, Outcome, ServerLog, SocketLog, What, WorkLog},
+    trace::{Digests, Entry, FaultLog, Outcome, Place, ServerLog, SocketLog, What, WorkLog},
     world::Ran,
 };
 
@@ -76,10 +76,35 @@ impl Report {
             let struck = any(|what| matches!(what, What::Fault(FaultLog::Began { .. })));
             return (!struck).then_some("nobody was ever connected, and nothing befell anybody");
         }
-        let cut = any(|what| matches!(what, What::Server(ServerLog::Closing { .. })));
-        let stayed = any(|what| matches!(what, What::Work(WorkLog::Snapshot { .. })));
-        let redialed = any(|what| matches!(what, What::Socket(SocketLog::Dialing { socket: 2.. })));
-        (cut && stayed && !redialed).then_some("links were cut, and nobody dialed again")
+        let deaf = |client| self.was_cut(client) && !self.dialed_again(client);
+        (0..self.plan.clients.len())
+            .any(deaf)
+            .then_some("a link was cut whose client stayed, and it did not dial again")
+    }
+
+    /// True if the exchange closed a connection of this client, which had not come to its own end when the world had healed.
+    fn was_cut(&self, client: usize) -> bool {
+        let mut own = Vec::new();
+        let (mut cut, mut stayed) = (false, false);
+        for entry in &self.entries {
+            match &entry.what {
+                What::Server(ServerLog::Accepted { conn, client: owner, .. }) if *owner == client => {
+                    own.push(*conn);
+                }
+                What::Server(ServerLog::Closing { conn, .. }) => cut |= own.contains(conn),
+                What::Work(WorkLog::Snapshot { .. }) => stayed |= entry.place == Place::Client(client),
+                _ => {}
+            }
+        }
+        cut && stayed
+    }
+
+    fn dialed_again(&self, client: usize) -> bool {
+        let again = |entry: &Entry| {
+            let dialing = matches!(entry.what, What::Socket(SocketLog::Dialing { socket: 2.. }));
+            entry.place == Place::Client(client) && dialing
+        };
+        self.entries.iter().any(again)
     }
 
     /// The id of the first oracle that fired.

@@ -20,6 +20,7 @@ struct Ran {
     tally: Tally,
     digests: Digests,
     red: Option<(Cause, Plan)>,
+    vacuous: Option<&'static str>,
 }
 
 /// Runs the seeds and prints what they have shown. Returns the exit code.
@@ -42,6 +43,12 @@ pub(super) fn sweep(task: &Sweep) -> u8 {
                 progress.clear();
                 println!("{failure}");
             }
+        }
+        if let Some(why) = ran.vacuous
+            && tally.vacuous <= VACUOUS_SHOWN_MAX
+        {
+            progress.clear();
+            println!("seed {seed:>6}  VACUOUS  {why}  replay: cargo sim SEED={seed}{}", task.setup);
         }
         progress.step(tally.runs, tally.red);
     };
@@ -66,8 +73,11 @@ pub(super) fn sweep(task: &Sweep) -> u8 {
 fn run(task: &Sweep, seed: u64) -> Ran {
     let report = task.setup.simulation(task.setup.draw(seed)).run();
     let red = Cause::of(&report).map(|cause| (cause, report.plan().clone()));
-    Ran { tally: Tally::of(&report), digests: report.digests(), red }
+    Ran { tally: Tally::of(&report), digests: report.digests(), red, vacuous: report.vacuous() }
 }
+
+/// The first few tell what is wrong with the generator.
+const VACUOUS_SHOWN_MAX: u64 = 10;
 
 /// The result of a sweep. Its `Display` is the table.
 struct Swept<'a> {
