@@ -49,6 +49,7 @@ mod dialect;
 mod env;
 mod net;
 mod oracle;
+mod page;
 mod peers;
 pub mod plan;
 mod report;

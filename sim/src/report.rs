@@ -136,6 +136,11 @@ impl Report {
         counts
     }
 
+    /// The run as a page of HTML: what broke, a picture of the connections and the faults, the events, the plan.
+    pub fn page(&self) -> String {
+        crate::page::page(self)
+    }
+
     /// The events of the trace as lines, without bytes and bookkeeping: what a snapshot keeps.
     pub fn story(&self) -> String {
         crate::trace::story(&self.entries)

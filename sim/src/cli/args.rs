@@ -28,6 +28,7 @@ pub(super) enum Source {
 pub(super) struct One {
     pub(super) source: Source,
     pub(super) save: Option<String>,
+    pub(super) page: Option<String>,
     pub(super) shrink: bool,
     pub(super) out: String,
     pub(super) setup: Setup,
@@ -80,6 +81,7 @@ cargo sim                one run, or a few, one after the other
   SEEDS=0..200   run every seed of the range, one line each, and a table at the end
   PLAN=file      run the plan in this JSON file
   SAVE=file      with SEED or PLAN: write the plan to this file
+  PAGE=file      with SEED or PLAN: write a page of HTML to look at
   SHRINK=no      with SEED or PLAN: leave a failing plan as large as it is
   PLANTED        hunt every planted bug; with SEEDS, over that range (default: 0..200); BUG=all is the same
 cargo sim sweep          many runs at once; a table and what the faults struck at the end
@@ -108,7 +110,8 @@ struct Command {
     keys: &'static [&'static str],
 }
 
-const RUN: Command = Command { name: "run", keys: &["SEED", "SEEDS", "PLAN", "SAVE", "SHRINK", "OUT"] };
+const RUN: Command =
+    Command { name: "run", keys: &["SEED", "SEEDS", "PLAN", "SAVE", "PAGE", "SHRINK", "OUT"] };
 const SWEEP: Command = Command { name: "sweep", keys: &["SEEDS", "JOBS", "SHARD", "JSON", "OUT"] };
 const CERTIFY: Command = Command { name: "certify", keys: &["SEEDS", "JOBS", "CANARY", "OUT"] };
 const TRACE: Command = Command { name: "trace", keys: &["SEED", "PLAN", "CANARY"] };
@@ -227,8 +230,9 @@ impl Words {
                 None => Ok(Task::Many { seeds, out, setup }),
             };
         }
+        let page = self.values.remove("PAGE");
         let (save, shrink) = (self.values.remove("SAVE"), self.yes_or_no("SHRINK")?.unwrap_or(true));
-        Ok(Task::One(One { source: self.source()?, save, shrink, out, setup }))
+        Ok(Task::One(One { source: self.source()?, save, page, shrink, out, setup }))
     }
 
     fn source(&mut self) -> Result<Source, String> {
@@ -305,7 +309,7 @@ mod tests {
     }
 
     fn one(source: Source) -> One {
-        One { source, save: None, shrink: true, out: OUT.to_owned(), setup: Setup::default() }
+        One { source, save: None, page: None, shrink: true, out: OUT.to_owned(), setup: Setup::default() }
     }
 
     #[test]
@@ -354,21 +358,21 @@ mod tests {
         for (line, word) in [
             (
                 "SED=1",
-                "SED is not a key of run; its keys are SEED, SEEDS, PLAN, SAVE, SHRINK, OUT, BACKEND, BUG",
+                "SED is not a key of run; its keys are SEED, SEEDS, PLAN, SAVE, PAGE, SHRINK, OUT, PRESET, BACKEND, BUG",
             ),
             ("JOBS=2", "JOBS is not a key of run"),
             (
                 "sweep SEED=1",
-                "SEED is not a key of sweep; its keys are SEEDS, JOBS, SHARD, JSON, OUT, BACKEND, BUG",
+                "SEED is not a key of sweep; its keys are SEEDS, JOBS, SHARD, JSON, OUT, PRESET, BACKEND, BUG",
             ),
-            ("sweep PRESET=calm", "PRESET is not a key of sweep"),
+            ("sweep PRESETS=calm", "PRESETS is not a key of sweep"),
             (
                 "certify JSON=x",
-                "JSON is not a key of certify; its keys are SEEDS, JOBS, CANARY, OUT, BACKEND, BUG",
+                "JSON is not a key of certify; its keys are SEEDS, JOBS, CANARY, OUT, PRESET, BACKEND, BUG",
             ),
             (
                 "trace SEEDS=0..2",
-                "SEEDS is not a key of trace; its keys are SEED, PLAN, CANARY, BACKEND, BUG",
+                "SEEDS is not a key of trace; its keys are SEED, PLAN, CANARY, PRESET, BACKEND, BUG",
             ),
             ("sweep 7", "7 is not KEY=VALUE"),
             ("sweep sweep", "sweep is not KEY=VALUE"),

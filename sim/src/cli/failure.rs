@@ -5,7 +5,7 @@ use std::{fmt, fs, path::Path};
 use serde::Serialize;
 
 use super::setup::Setup;
-use crate::{Plan, Report};
+use crate::{Plan, Report, trace::whole_line};
 
 /// One red run.
 #[derive(Debug, Clone, Serialize)]
@@ -68,9 +68,18 @@ impl fmt::Display for Cause {
 }
 
 impl Failure {
-    /// Writes the plan of a red run to `out` and says what became of it.
+    /// Writes the plan of a red run to `out`, its page and its trace beside it, and says what became of the plan.
     pub(super) fn keep(seed: u64, cause: Cause, plan: &Plan, out: &str, setup: &Setup) -> Self {
-        let path = Path::new(out).join(format!("seed-{seed}.json"));
+        let path = |suffix: &str| Path::new(out).join(format!("seed-{seed}.{suffix}"));
+        // The run is its plan: it is run again rather than kept.
+        let report = setup.simulation(plan.clone()).run();
+        let trace = report.entries().iter().map(whole_line).collect::<Vec<_>>().join("\n");
+        for (suffix, text) in [("html", report.page()), ("trace.txt", trace)] {
+            if let Err(text) = write_file(&path(suffix), &text) {
+                eprintln!("error: of seed {seed} is lost: {text}");
+            }
+        }
+        let path = path("json");
         let plan = match write_file(&path, &plan.to_json()) {
             Ok(()) => Some(path.display().to_string()),
             Err(text) => {

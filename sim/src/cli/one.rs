@@ -40,6 +40,9 @@ pub(super) fn one(task: &One) -> Result<u8, String> {
     let report = task.setup.simulation(plan).run();
     print!("{report}");
     println!();
+    if let Some(path) = &task.page {
+        write_file(Path::new(path), &report.page()).map_err(|text| format!("PAGE={text}"))?;
+    }
     for (name, count) in report.fault_counts().into_iter().filter(|(_, count)| *count > 0) {
         println!("happened: {name} {count}x");
     }

@@ -27,12 +27,14 @@ pub(super) fn after(report: &Report, cause: &Cause, task: &One) {
     if matches!(task.source, Source::Seed(_)) {
         save("plan", &format!("{}/{name}.json", task.out), report.plan());
     }
+    save_page(&format!("{}/{name}.html", task.out), report);
     if !task.shrink {
         return;
     }
     let small = smallest(report.plan(), cause, task);
     let path = format!("{}/{name}.min.json", task.out);
     save("small", &path, &small);
+    save_page(&format!("{}/{name}.min.html", task.out), &task.setup.simulation(small).run());
     println!("replay cargo sim PLAN={path}{}", task.setup);
     println!("\nTo keep it, save the small plan and paste the test:\n");
     let kept = format!("{name}-{}", cause.oracle.to_lowercase());
@@ -44,6 +46,13 @@ fn save(what: &str, path: &str, plan: &Plan) {
     match write_file(Path::new(path), &plan.to_json()) {
         Ok(()) => println!("{what:<6} {path}"),
         Err(text) => eprintln!("error: the plan is lost: {text}"),
+    }
+}
+
+fn save_page(path: &str, report: &Report) {
+    match write_file(Path::new(path), &report.page()) {
+        Ok(()) => println!("page   {path}"),
+        Err(text) => eprintln!("error: the page is lost: {text}"),
     }
 }
 
