@@ -1,6 +1,8 @@
 //! What a run has shown.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use hpx_transport::env::Timestamp;
 
 use crate::{
     net::Backend,
@@ -141,9 +143,19 @@ impl Report {
         crate::page::page(self)
     }
 
-    /// The events of the trace as lines, without bytes and bookkeeping: what a snapshot keeps.
+    /// The events of the trace as lines, without bytes and bookkeeping.
     pub fn story(&self) -> String {
         crate::trace::story(&self.entries)
+    }
+
+    /// The story with its times rounded down to the plan's tick: what a snapshot keeps.
+    pub fn transcript(&self) -> String {
+        let tick = self.plan.tick_ms.max(1) * 1_000_000;
+        let rounded = |entry: &Entry| {
+            let at = Timestamp::ZERO + Duration::from_nanos(entry.at.as_nanos() / tick * tick);
+            Entry { at, ..entry.clone() }
+        };
+        crate::trace::story(&self.entries.iter().map(rounded).collect::<Vec<_>>())
     }
 }
 

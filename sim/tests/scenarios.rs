@@ -2,7 +2,9 @@
 
 use hpx_sim::{
     Plan, Simulation,
-    plan::{Fault, FaultKind, Op, Reader, Stage, Step, Target, Until, When},
+    plan::{
+        Behaviour, ConnectFault, DnsFault, Fault, FaultKind, Op, Reader, Stage, Step, Target, Until, When,
+    },
 };
 
 /// One client, 10 ms away, with round settings; no faults yet.
@@ -47,7 +49,7 @@ fn tell(name: &str, mut plan: Plan, script: Vec<Step>) {
     let plan = Plan::from_json(&plan.to_json()).expect("the scenario is a valid plan");
     let report = Simulation::of(plan).run();
     assert!(report.is_green(), "{report}");
-    let story = report.story();
+    let story = report.transcript();
     assert!(story.lines().count() <= 80, "{name} has {} lines", story.lines().count());
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../../snapshots/sim");
@@ -110,4 +112,81 @@ fn handle_drop_during_backoff() {
     // The partition is noticed at 1.5 s; refused dials follow, with waits that double: 0.2, 0.4, 0.8 s.
     plan.clients[0].script = vec![step(3500, Op::DropHandle)];
     tell("handle_drop_during_backoff", plan, vec![step(100, subscribe(1, "t1")), step(3000, request(1, 0))]);
+}
+
+/// Three clients of one exchange: each waits as its own seed draws, and none waits for the others.
+#[test]
+fn reconnect_storm() {
+    let mut plan = plan();
+    plan.clients[0].config.reconnect_jitter = 1.0;
+    plan.clients = vec![plan.clients[0].clone(); 3];
+    plan.faults = vec![fault(2000, 700, FaultKind::Crash)];
+    tell("reconnect_storm", plan, vec![step(100, subscribe(1, "t1"))]);
+}
+
+/// The machine says nothing when it goes; what the client writes after it is back meets a reset.
+#[test]
+fn power_loss() {
+    let mut plan = plan();
+    plan.faults = vec![fault(2000, 900, FaultKind::PowerLoss)];
+    let script = vec![step(100, subscribe(1, "t1")), step(1995, request(1, 300)), step(4500, request(2, 0))];
+    tell("power_loss", plan, script);
+}
+
+/// The peer is gone and the socket doesn't know: the heartbeat does.
+#[test]
+fn half_open() {
+    let mut plan = plan();
+    plan.faults = vec![fault(2000, 5000, FaultKind::HalfOpen)];
+    let script = vec![step(100, subscribe(1, "t1")), step(2500, request(1, 0)), step(4000, request(2, 0))];
+    tell("half_open", plan, script);
+}
+
+/// Drops the last handle at 3 s, in the phase that the faults have brought about.
+fn drop_the_handle(name: &str, faults: Vec<Fault>) {
+    let mut plan = plan();
+    plan.faults = faults;
+    plan.clients[0].start_ms = 2500;
+    plan.clients[0].script = vec![step(3000, Op::DropHandle)];
+    tell(name, plan, vec![step(2600, subscribe(1, "t1")), step(2700, request(1, 0))]);
+}
+
+#[test]
+fn handle_drop_while_resolving() {
+    drop_the_handle(
+        "handle_drop_while_resolving",
+        vec![fault(0, 6000, FaultKind::Dns(DnsFault::Slow { by_ms: 900 }))],
+    );
+}
+
+#[test]
+fn handle_drop_while_dialing() {
+    drop_the_handle(
+        "handle_drop_while_dialing",
+        vec![fault(0, 6000, FaultKind::Connect(ConnectFault::Silent))],
+    );
+}
+
+#[test]
+fn handle_drop_while_upgrading() {
+    // A byte each 100 ms: of the response, five have come.
+    let slow = FaultKind::Misbehave(Behaviour::Slowloris { every_ms: 100 });
+    drop_the_handle("handle_drop_while_upgrading", vec![fault(0, 6000, slow)]);
+}
+
+#[test]
+fn handle_drop_while_authenticating() {
+    let silent = FaultKind::Misbehave(Behaviour::IgnoreAuth);
+    drop_the_handle("handle_drop_while_authenticating", vec![fault(0, 6000, silent)]);
+}
+
+#[test]
+fn handle_drop_while_up() {
+    drop_the_handle("handle_drop_while_up", Vec::new());
+}
+
+#[test]
+fn handle_drop_while_a_write_is_blocked() {
+    let stall = FaultKind::Stall { after_bytes: 0 };
+    drop_the_handle("handle_drop_while_a_write_is_blocked", vec![fault(2650, 4000, stall)]);
 }
