@@ -28,6 +28,26 @@ doc *args:
 sim seed=SEED *args:
     cargo sim {{ if seed =~ '^[0-9]+$' { 'SEED=' + seed } else { seed } }} {{ args }}
 
+# Many seeds at once: `just sweep SEEDS=0..10000 JOBS=2 PRESET=stormy BACKEND=memory SHARD=3/64`.
+sweep *args:
+    cargo run --quiet --release --package hpx-sim --bin sim -- sweep {{ args }}
+
+# Every seed twice, in processes of their own: `just certify SEEDS=0..64`.
+certify *args:
+    cargo run --quiet --release --package hpx-sim --bin sim -- certify {{ args }}
+
+# Both backends on the plans they have in common: `just differential SEEDS=0..500`.
+differential *args:
+    cargo run --quiet --release --package hpx-sim --bin sim -- differential {{ args }}
+
+# How fast the simulation is, on one core.
+bench-sim *args:
+    cargo bench --package hpx-sim {{ args }}
+
+# What reads entropy or the wall clock inside a run (Linux): `just tripwire MODE=trip SEEDS=0..16`.
+tripwire *args:
+    cargo tripwire {{ args }}
+
 # Write the snapshots anew; what changed is then read in the diff.
 snap:
     INSTA_UPDATE=always cargo test --workspace
@@ -41,9 +61,9 @@ bench *args:
 interop:
     bash interop/run.sh
 
-# The bugs the simulation must find, in a build of their own.
+# The bugs the simulation must find, in a build of their own: which oracle found each, after how many seeds.
 planted *args:
-    RUSTFLAGS='--cfg hpx_planted' CARGO_TARGET_DIR=target/planted cargo test --workspace --test planted --test regression {{ args }}
+    RUSTFLAGS='--cfg hpx_planted' CARGO_TARGET_DIR=target/planted cargo run --quiet --release --package hpx-sim --bin sim -- PLANTED {{ args }}
 
 # All that is checked before a change is accepted.
 ci:
