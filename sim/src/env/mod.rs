@@ -4,20 +4,23 @@
 //! connection drawn from the plan. Every task, timer, dial and socket is counted in the [`Registry`], so that "nothing is left" is one
 //! assertion.
 
+mod clock;
 mod conditions;
+mod fault_io;
 pub(crate) mod frames;
+mod pause;
 mod registry;
 mod stream;
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -28,11 +31,12 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-pub(crate) use self::conditions::Conditions;
 use self::registry::Registry;
+pub(crate) use self::{conditions::Conditions, pause::OfProcess};
 pub use self::{registry::Census, stream::SimStream};
 use crate::{
     net::Wire,
+    plan::{ConnectFault, DnsFault},
     trace::{Recorder, SocketLog, TaskLog, What},
 };
 
@@ -72,15 +76,51 @@ impl SimEnv {
 
     /// What the world is like for this client from now on.
     pub(crate) fn set_conditions(&self, conditions: Conditions) {
-        self.registry().conditions = conditions;
+        let now = self.inner.recorder.world_time();
+        self.registry().set_conditions(now, conditions);
+        self.wake_all();
     }
 
     /// Resets its open sockets.
-    pub(crate) fn reset_sockets(&self) {}
+    pub(crate) fn reset_sockets(&self) {
+        self.registry().resets += 1;
+        self.wake_all();
+    }
 
     /// Moves its wall clock.
     pub(crate) fn jump(&self, by_ms: i64) {
-        let _ = by_ms;
+        self.registry().jumped_ms += by_ms;
+    }
+
+    /// Where the upgrade response of a dial stops being read until the world has taken note.
+    pub(crate) fn set_stops(&self, stops: Vec<(u64, usize)>) {
+        self.registry().stops = stops;
+    }
+
+    /// A future of this client's process: it stands still while that is paused.
+    pub(crate) fn of_process<F>(&self, future: F) -> OfProcess<F> {
+        OfProcess::new(self.clone(), future)
+    }
+
+    fn stops_at_bytes(&self) -> bool {
+        !self.registry().stops.is_empty()
+    }
+
+    fn world_now(&self) -> Timestamp {
+        self.inner.recorder.clock().now().unwrap_or_default()
+    }
+
+    /// When the client's clock will show `at`.
+    fn deadline(&self, at: Timestamp) -> tokio::time::Instant {
+        // tokio's clock can't add a wait of centuries.
+        let wait = self.registry().clock.wait(self.world_now(), at).min(WAIT_MAX);
+        tokio::time::Instant::now() + wait
+    }
+
+    /// Everybody looks again at a world that has changed.
+    fn wake_all(&self) {
+        let wakers: Vec<_> = self.registry().wakers.values().cloned().collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -103,16 +143,20 @@ impl Clock for SimEnv {
 
     /// Outside the simulation there is no time, and it stands at zero.
     fn now(&self) -> Timestamp {
-        self.inner.recorder.clock().now().unwrap_or_default()
+        let world = self.world_now();
+        self.registry().clock.now(world)
     }
 
     fn unix_time(&self) -> Duration {
-        EPOCH + self.now().since_epoch()
+        let jumped = self.registry().jumped_ms;
+        let by = Duration::from_millis(jumped.unsigned_abs());
+        let time = EPOCH + self.now().since_epoch();
+        if jumped < 0 { time.saturating_sub(by) } else { time + by }
     }
 
     fn timer(&self) -> SimTimer {
         self.registry().timers += 1;
-        SimTimer { env: self.clone(), sleep: None, rung: false }
+        SimTimer { env: self.clone(), at: Timestamp::ZERO, sleep: None, rung: false }
     }
 }
 
@@ -120,15 +164,16 @@ impl Clock for SimEnv {
 #[derive(Debug)]
 pub struct SimTimer {
     env: SimEnv,
+    /// When it rings, by the client's clock.
+    at: Timestamp,
     sleep: Option<Pin<Box<tokio::time::Sleep>>>,
     rung: bool,
 }
 
 impl Timer for SimTimer {
     fn arm(mut self: Pin<&mut Self>, at: Timestamp) {
-        // tokio's clock can't add a wait of centuries.
-        let wait = at.since(self.env.now()).min(WAIT_MAX);
-        let deadline = tokio::time::Instant::now() + wait;
+        let deadline = self.env.deadline(at);
+        self.at = at;
         self.rung = false;
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(deadline),
@@ -143,9 +188,15 @@ impl Timer for SimTimer {
         if self.rung {
             return Poll::Ready(());
         }
-        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+        let this = &mut *self;
+        let Some(sleep) = &mut this.sleep else { return Poll::Pending };
+        // The clock may run at another speed than when this was armed.
+        let deadline = this.env.deadline(this.at);
+        if this.env.registry().clock_was_set && sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
         let poll = sleep.as_mut().poll(cx);
-        self.rung = poll.is_ready();
+        this.rung = poll.is_ready();
         poll
     }
 }
@@ -162,11 +213,22 @@ impl Net for SimEnv {
     type Stream = SimStream;
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let fault = self.registry().conditions.dns;
+        match fault {
+            Some(DnsFault::NxDomain) => {
+                return Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} is unknown")));
+            }
+            Some(DnsFault::Slow { by_ms }) => tokio::time::sleep(Duration::from_millis(by_ms)).await,
+            Some(DnsFault::DeadFirst { .. }) | None => {}
+        }
         // turmoil's own lookup invents an address for a name it doesn't know: only names of hosts are asked for.
         let known = self.inner.recorder.address_of(host);
         let parsed = host.parse::<IpAddr>().ok();
         match known.or(parsed) {
-            Some(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+            Some(ip) => {
+                let dead = matches!(fault, Some(DnsFault::DeadFirst { .. })).then_some(NOBODY);
+                Ok(dead.into_iter().chain([ip]).map(|ip| SocketAddr::new(ip, port)).collect())
+            }
             None => Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} is unknown"))),
         }
     }
@@ -175,7 +237,10 @@ impl Net for SimEnv {
         let dial = self.registry().start_dial();
         self.record(What::Socket(SocketLog::Dialing { socket: dial }));
         let mut attempt = Attempt { env: self, dial, over: false };
-        let result = self.inner.wire.connect(addr).await;
+        let result = match self.road(addr).await {
+            Ok(()) => self.inner.wire.connect(addr).await,
+            Err(error) => Err(error),
+        };
         attempt.over = true;
         self.registry().dials -= 1;
         match result {
@@ -190,6 +255,34 @@ impl Net for SimEnv {
                 Err(error)
             }
         }
+    }
+}
+
+impl SimEnv {
+    /// What the faults of dialing leave of a dial before it reaches the network.
+    async fn road(&self, addr: SocketAddr) -> io::Result<()> {
+        let slow = match self.registry().conditions.connect {
+            Some(ConnectFault::Slow { by_ms }) => Some(by_ms),
+            _ => None,
+        };
+        if let Some(by_ms) = slow {
+            tokio::time::sleep(Duration::from_millis(by_ms)).await;
+        }
+        poll_fn(|_| {
+            // Whoever changes the conditions wakes every task of the client.
+            let registry = self.registry();
+            match (registry.conditions.connect, registry.conditions.dns) {
+                (Some(ConnectFault::Refused), _) | (_, Some(DnsFault::DeadFirst { refuses: true }))
+                    if registry.conditions.connect.is_some() || addr.ip() == NOBODY =>
+                {
+                    Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()))
+                }
+                _ if addr.ip() == NOBODY => Poll::Pending,
+                (Some(ConnectFault::Silent), _) => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            }
+        })
+        .await
     }
 }
 
@@ -224,14 +317,15 @@ impl Spawn for SimEnv {
         *env.registry().tasks.entry(name).or_default() += 1;
         env.record(What::Task(TaskLog::Spawned { name }));
         let running = Running { env, name };
-        tokio::spawn(async move {
+        let process = self.clone();
+        tokio::spawn(process.of_process(Box::pin(async move {
             // The panic trap: tokio alone would swallow it.
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
                 let text = panic_text(panic.as_ref());
                 running.env.record(What::Task(TaskLog::Panicked { name, text }));
             }
             drop(running);
-        });
+        })));
     }
 }
 
@@ -259,6 +353,8 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// 2030-01-01, whenever the run takes place.
 const EPOCH: Duration = Duration::from_secs(1_893_456_000);
+/// Nobody's address (RFC 5737).
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// Longer than any simulation.
 const WAIT_MAX: Duration = Duration::from_secs(3600 * 24 * 365);
 /// The streams below are the plan's.

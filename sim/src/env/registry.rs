@@ -1,8 +1,10 @@
-//! The count of everything a client holds of the world.
+//! The count of everything a client holds of the world, and how the world stands towards it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, task::Waker};
 
-use super::Conditions;
+use hpx_transport::env::Timestamp;
+
+use super::{Conditions, clock::OwnClock};
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
@@ -11,8 +13,23 @@ pub(super) struct Registry {
     pub(super) timers_armed: usize,
     pub(super) dials: usize,
     pub(super) sockets: usize,
-    pub(super) conditions: Conditions,
     dialed: u64,
+    pub(super) conditions: Conditions,
+    pub(super) clock: OwnClock,
+    /// It has run fast or slow: timers armed before may be wrong.
+    pub(super) clock_was_set: bool,
+    /// What the wall clock has jumped, in milliseconds.
+    pub(super) jumped_ms: i64,
+    /// How often open sockets were reset, and how often they lost their peer.
+    pub(super) resets: u64,
+    pub(super) half_opens: u64,
+    /// What a peer that stops reading still takes.
+    pub(super) stall_left: Option<usize>,
+    /// Dials and the bytes of their upgrade responses at which the plan has a fault begin.
+    pub(super) stops: Vec<(u64, usize)>,
+    /// Of the client's tasks: to be woken when the world changes for it.
+    pub(super) wakers: BTreeMap<u64, Waker>,
+    futures: u64,
 }
 
 /// What one client holds of the world at one time.
@@ -43,6 +60,22 @@ impl Registry {
         self.dials += 1;
         self.dialed += 1;
         self.dialed
+    }
+
+    pub(super) fn next_future(&mut self) -> u64 {
+        self.futures += 1;
+        self.futures
+    }
+
+    /// The world has changed.
+    pub(super) fn set_conditions(&mut self, now: Timestamp, conditions: Conditions) {
+        let before = std::mem::replace(&mut self.conditions, conditions);
+        if before.stall_after != self.conditions.stall_after {
+            self.stall_left = self.conditions.stall_after;
+        }
+        self.half_opens += u64::from(self.conditions.half_open && !before.half_open);
+        self.clock_was_set |= self.conditions.skew_ppm != 0;
+        self.clock.set(now, self.conditions.skew_ppm);
     }
 
     pub(super) fn census(&self) -> Census {

@@ -1,34 +1,58 @@
-//! One socket as the library holds it: the backend's stream, watched, and dribbling where the plan says so.
+//! One socket as the library holds it: the backend's stream, watched, and hurt as the faults of the moment have it.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
 
-use super::{SimEnv, frames::FrameReader};
+use super::{
+    SimEnv,
+    fault_io::{Broken, FaultIo, Leave},
+    frames::FrameReader,
+};
 use crate::{
     net::Socket,
     trace::{SocketLog, What},
 };
 
-/// A simulated socket. While the dribble fault lasts it takes and gives a few bytes at a time, with a pause for others
-/// after each read.
+/// A simulated socket.
 #[derive(Debug)]
 pub struct SimStream {
-    inner: Socket,
+    /// Gone as soon as a fault has ended the socket: then its peer knows.
+    inner: Option<Socket>,
     env: SimEnv,
     socket: u64,
     written: FrameReader,
+    faults: FaultIo,
+    /// A dribble gives others a turn after each read.
     paused: bool,
     ended: bool,
+    reading: Pace,
+    writing: Pace,
 }
 
 impl SimStream {
     pub(super) fn new(inner: Socket, env: SimEnv, socket: u64) -> Self {
-        Self { inner, env, socket, written: FrameReader::default(), paused: false, ended: false }
+        let faults = FaultIo::new(&env.registry(), socket);
+        Self {
+            inner: Some(inner),
+            env,
+            socket,
+            written: FrameReader::default(),
+            faults,
+            paused: false,
+            ended: false,
+            reading: Pace::default(),
+            writing: Pace::default(),
+        }
     }
 
     fn record(&self, log: SocketLog) {
@@ -40,6 +64,38 @@ impl SimStream {
             self.record(SocketLog::Ended { socket: self.socket, how: how.to_owned() });
         }
     }
+
+    /// A fault has ended it. The backend's socket goes, so that the peer is told.
+    fn break_off(&mut self, broken: Broken) {
+        self.inner = None;
+        self.end(match broken {
+            Broken::Reset => "connection reset",
+            Broken::Ended => "end of stream",
+        });
+    }
+
+    /// What a read may do now; `None` is nothing yet.
+    fn leave_to_read(&mut self, cx: &mut Context<'_>) -> Option<Leave> {
+        loop {
+            if self.env.stops_at_bytes() && self.env.inner.recorder.stands_still(cx) {
+                return None;
+            }
+            let leave = self.faults.leave_to_read(&self.env.registry());
+            match leave {
+                Leave::Stop(byte) => self.record(SocketLog::UpgradeByte { socket: self.socket, byte }),
+                // Whoever changes the conditions wakes every task of the client.
+                Leave::Wait => return None,
+                leave => return Some(leave),
+            }
+        }
+    }
+
+    fn has_written(&mut self, bytes: &[u8]) {
+        self.record(SocketLog::Wrote { socket: self.socket, bytes: bytes.len() });
+        for frame in self.written.take(bytes) {
+            self.record(SocketLog::Frame { socket: self.socket, frame });
+        }
+    }
 }
 
 impl AsyncRead for SimStream {
@@ -49,25 +105,38 @@ impl AsyncRead for SimStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let most = this.env.registry().conditions.dribble.unwrap_or(usize::MAX);
-        if most < usize::MAX {
+        let most = match this.leave_to_read(cx) {
+            Some(Leave::Move(most)) => most,
+            Some(Leave::Over(broken)) => {
+                this.break_off(broken);
+                return Poll::Ready(broken.of_read());
+            }
+            _ => return Poll::Pending,
+        };
+        let rate = this.env.registry().conditions.throttle;
+        let Poll::Ready(most) = this.reading.poll(rate, most, cx) else { return Poll::Pending };
+        if this.env.registry().conditions.dribble.is_some() {
             this.paused = !this.paused;
             if !this.paused {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
+        let Some(inner) = &mut this.inner else { return Poll::Ready(Ok(())) };
         let before = buf.filled().len();
         let poll = if most >= buf.remaining() {
-            Pin::new(&mut this.inner).poll_read(cx, buf)
+            Pin::new(inner).poll_read(cx, buf)
         } else {
             let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-            let poll = Pin::new(&mut this.inner).poll_read(cx, &mut part);
+            let poll = Pin::new(inner).poll_read(cx, &mut part);
             let bytes = part.filled().len();
             buf.advance(bytes);
             poll
         };
-        let bytes = buf.filled().len() - before;
+        let read = &mut buf.filled_mut()[before..];
+        let bytes = read.len();
+        this.faults.has_read(read);
+        this.reading.moved(rate, bytes);
         if poll.is_pending() {
             this.paused = false;
         }
@@ -84,15 +153,30 @@ impl AsyncRead for SimStream {
 impl AsyncWrite for SimStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let most = this.env.registry().conditions.dribble.unwrap_or(usize::MAX);
+        let leave = this.faults.leave_to_write(&this.env.registry());
+        let most = match leave {
+            Leave::Move(most) => most,
+            // Whoever changes the conditions wakes every task of the client.
+            Leave::Wait | Leave::Stop(_) => return Poll::Pending,
+            Leave::Swallow => {
+                this.has_written(bytes);
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Leave::Over(broken) => {
+                this.break_off(broken);
+                return Poll::Ready(Err(broken.of_write()));
+            }
+        };
+        let rate = this.env.registry().conditions.throttle;
+        let Poll::Ready(most) = this.writing.poll(rate, most, cx) else { return Poll::Pending };
         let part = &bytes[..bytes.len().min(most)];
-        let poll = Pin::new(&mut this.inner).poll_write(cx, part);
+        let Some(inner) = &mut this.inner else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let poll = Pin::new(inner).poll_write(cx, part);
         match &poll {
             Poll::Ready(Ok(count)) => {
-                this.record(SocketLog::Wrote { socket: this.socket, bytes: *count });
-                for frame in this.written.take(&part[..*count]) {
-                    this.record(SocketLog::Frame { socket: this.socket, frame });
-                }
+                this.faults.has_written(&mut this.env.registry(), *count);
+                this.writing.moved(rate, *count);
+                this.has_written(&part[..*count]);
             }
             Poll::Ready(Err(error)) => this.end(&error.kind().to_string()),
             Poll::Pending => {}
@@ -101,11 +185,17 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        match &mut self.inner {
+            Some(inner) => Pin::new(inner).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        match &mut self.inner {
+            Some(inner) => Pin::new(inner).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -113,5 +203,38 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         self.env.registry().sockets -= 1;
         self.record(SocketLog::Closed { socket: self.socket });
+    }
+}
+
+/// One direction of a socket with a limited number of bytes a second.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Until then it is busy with the bytes before.
+    free_at: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// How many bytes may move now, of at most `most`.
+    fn poll(&mut self, rate: Option<u64>, most: usize, cx: &mut Context<'_>) -> Poll<usize> {
+        let Some(rate) = rate else { return Poll::Ready(most) };
+        if let Some(free_at) = self.free_at
+            && free_at > Instant::now()
+        {
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(free_at)));
+            alarm.as_mut().reset(free_at);
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        // What goes in a fiftieth of a second goes at once.
+        Poll::Ready(most.min(usize::try_from(rate / 50).unwrap_or(usize::MAX).max(1)))
+    }
+
+    fn moved(&mut self, rate: Option<u64>, bytes: usize) {
+        if let Some(rate) = rate {
+            let takes = Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1));
+            self.free_at = Some(Instant::now() + takes);
+        }
     }
 }

@@ -197,6 +197,19 @@ impl Plan {
         !self.faults.iter().any(stays)
     }
 
+    /// The dials of a client in whose upgrade response a fault begins, and at which byte.
+    pub(crate) fn stops(&self, client: usize) -> Vec<(u64, usize)> {
+        let stop = |fault: &Fault| match fault.at {
+            When::On(Anchor { event: Moment::UpgradeByte { dial, byte }, client: of, .. })
+                if of == client =>
+            {
+                Some((dial, byte))
+            }
+            _ => None,
+        };
+        self.faults.iter().filter_map(stop).collect()
+    }
+
     /// When the run is over: every connection has had its time to end.
     pub(crate) fn end_ms(&self) -> u64 {
         let last_step = self.clients.iter().flat_map(|client| &client.script).map(|step| step.at_ms).max();

@@ -132,6 +132,11 @@ impl Recorder {
         self.lock().world_time = now;
     }
 
+    /// The time by which the world changes.
+    pub(crate) fn world_time(&self) -> Timestamp {
+        self.lock().world_time
+    }
+
     pub(crate) fn seal(&self) {
         self.lock().sealed = true;
     }

@@ -88,7 +88,9 @@ impl Memory {
                 recorder.name(&format!("{CLIENT_PREFIX}{index}"), own.ip());
                 network.set_latency(&host, &own, ms(client.latency_ms));
                 let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Memory(own.clone()));
-                runtime.spawn(workload::run(env.clone(), client.clone(), plan.settle_ms, url(), kit.clone()));
+                env.set_stops(plan.stops(index));
+                let run = workload::run(env.clone(), client.clone(), plan.settle_ms, url(), kit.clone());
+                runtime.spawn(env.of_process(Box::pin(run)));
                 clients.push(own);
                 envs.push(env);
             }

@@ -51,11 +51,13 @@ impl Turmoil {
         for (index, client) in plan.clients.iter().enumerate() {
             let name = name(index);
             let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Turmoil);
+            env.set_stops(plan.stops(index));
             envs.push(env.clone());
             let (client_plan, kit, settle_ms) = (client.clone(), kit.clone(), plan.settle_ms);
             // It never returns: turmoil stops the clock of a host that has.
             sim.client(name.as_str(), async move {
-                workload::run(env, client_plan, settle_ms, url(), kit).await;
+                let run = workload::run(env.clone(), client_plan, settle_ms, url(), kit);
+                env.of_process(Box::pin(run)).await;
                 Ok(())
             });
             recorder.name(&name, sim.lookup(name.as_str()));
