@@ -213,6 +213,7 @@ impl Net for SimEnv {
     type Stream = SimStream;
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.record(What::Socket(SocketLog::Resolving));
         let fault = self.registry().conditions.dns;
         match fault {
             Some(DnsFault::NxDomain) => {

@@ -35,6 +35,8 @@ pub struct SimStream {
     /// A dribble gives others a turn after each read.
     paused: bool,
     ended: bool,
+    /// It took less than it was offered, and has not been flushed since.
+    blocked: bool,
     reading: Pace,
     writing: Pace,
 }
@@ -50,6 +52,7 @@ impl SimStream {
             faults,
             paused: false,
             ended: false,
+            blocked: false,
             reading: Pace::default(),
             writing: Pace::default(),
         }
@@ -152,7 +155,41 @@ impl AsyncRead for SimStream {
 
 impl AsyncWrite for SimStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
+        let poll = self.offer(cx, bytes);
+        let blocked = match &poll {
+            Poll::Pending => true,
+            Poll::Ready(Ok(count)) => *count < bytes.len(),
+            Poll::Ready(Err(_)) => false,
+        };
+        if blocked && !std::mem::replace(&mut self.blocked, true) {
+            self.record(SocketLog::Blocked { socket: self.socket });
+        }
+        poll
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = match &mut self.inner {
+            Some(inner) => Pin::new(inner).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        };
+        if poll.is_ready() && std::mem::take(&mut self.blocked) {
+            self.record(SocketLog::Flushed { socket: self.socket });
+        }
+        poll
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Some(inner) => Pin::new(inner).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl SimStream {
+    /// Offers bytes to the socket, as far as the faults let them through.
+    fn offer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self;
         let leave = this.faults.leave_to_write(&this.env.registry());
         let most = match leave {
             Leave::Move(most) => most,
@@ -182,20 +219,6 @@ impl AsyncWrite for SimStream {
             Poll::Pending => {}
         }
         poll
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.inner {
-            Some(inner) => Pin::new(inner).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.inner {
-            Some(inner) => Pin::new(inner).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
     }
 }
 

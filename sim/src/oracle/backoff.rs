@@ -97,7 +97,7 @@ impl Oracle for Envelope {
                     && let Some(since) = at.take()
                 {
                     let stable = Duration::from_millis(self.plan.clients[client].config.stable_after_ms);
-                    let stood = entry.at.since(since) + self.plan.slack() >= stable;
+                    let stood = entry.at.since(since) + self.plan.slack_for(client, stable) >= stable;
                     self.clients[client].stable_links += usize::from(stood);
                 }
             }
@@ -164,7 +164,7 @@ impl DialBudget {
                 {
                     backoff.reset();
                 }
-                redraw.either = !plan.is_read_promptly();
+                redraw.either = !plan.is_read_promptly() || self.plan.is_out_of_time(client);
             }
             Event::Retrying { attempt, delay, cause } => {
                 let Some(backoff) = &mut redraw.backoff else { return };
@@ -183,8 +183,10 @@ impl DialBudget {
                         )
                     });
                 }
-                let dialed =
-                    redraw.early.take().is_some_and(|dialed| at + *delay <= dialed + self.plan.slack());
+                let dialed = redraw
+                    .early
+                    .take()
+                    .is_some_and(|dialed| at + *delay <= dialed + self.plan.slack_for(client, *delay));
                 redraw.due = (plan.is_read_promptly() && !dialed).then_some(at + *delay);
             }
             Event::Skipped { .. } => {
@@ -199,8 +201,10 @@ impl DialBudget {
         }
     }
 
-    fn dialing(&mut self, at: Timestamp, client: usize, judge: &mut Judge) {
-        let slack = self.plan.slack();
+    fn attempting(&mut self, at: Timestamp, client: usize, judge: &mut Judge) {
+        let longest = Duration::from_millis(self.plan.clients[client].config.reconnect_max_delay_ms);
+        let slack = self.plan.slack_for(client, longest);
+        let fast = slack - self.plan.slack_for(client, Duration::ZERO);
         let prompt = self.plan.clients[client].is_read_promptly();
         let redraw = &mut self.clients[client];
         let first = !std::mem::replace(&mut redraw.dialed, true);
@@ -218,7 +222,7 @@ impl DialBudget {
             }
             Some(due) => {
                 let cut = redraw.cut.is_some_and(|cut| cut + slack >= at);
-                judge.check(at, at >= due || cut, || {
+                judge.check(at, at + fast >= due || cut, || {
                     format!("client {client}: dials {:?} too early", due.since(at))
                 });
                 judge.check(at, at <= due + slack, || {
@@ -246,7 +250,7 @@ impl Oracle for DialBudget {
                 self.clients[client].backoff = Some(Backoff::new(policy, *seed));
             }
             What::Event(event) => self.event(entry.at, client, event, judge),
-            What::Socket(SocketLog::Dialing { .. }) => self.dialing(entry.at, client, judge),
+            What::Socket(SocketLog::Resolving) => self.attempting(entry.at, client, judge),
             What::Work(WorkLog::ReconnectCalled) => {
                 let redraw = &mut self.clients[client];
                 redraw.cut = Some(entry.at);
@@ -263,6 +267,8 @@ impl Oracle for DialBudget {
     }
 
     fn finish(&mut self, end: Timestamp, judge: &mut Judge) {
+        let longest =
+            |client: usize| Duration::from_millis(self.plan.clients[client].config.reconnect_max_delay_ms);
         for (client, redraw) in self.clients.iter().enumerate() {
             if let Some(early) = redraw.early {
                 judge.broken(early, format!("client {client}: no Retrying announced this dial"));
@@ -270,7 +276,7 @@ impl Oracle for DialBudget {
             if let Some(due) = redraw.due
                 && !redraw.ending
             {
-                judge.check(end, due + self.plan.slack() >= end, || {
+                judge.check(end, due + self.plan.slack_for(client, longest(client)) >= end, || {
                     format!("client {client}: the dial that was due at {due:?} never came")
                 });
             }

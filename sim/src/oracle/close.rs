@@ -29,7 +29,8 @@ impl CloseDeadline {
     }
 
     fn bound(&self, client: usize) -> Duration {
-        Duration::from_millis(self.plan.clients[client].config.close_timeout_ms) + self.plan.slack()
+        let timeout = Duration::from_millis(self.plan.clients[client].config.close_timeout_ms);
+        timeout + self.plan.slack_for(client, timeout)
     }
 }
 

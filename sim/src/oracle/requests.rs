@@ -1,7 +1,11 @@
 //! WS-9, the request contract: answered once and in time, written at most once and never after its future is gone, the
 //! outcome tells the truth about the wire, and a reply belongs to the link its request went out on.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use hpx_transport::{Delivery, env::Timestamp};
 
@@ -19,6 +23,8 @@ pub(super) struct RequestContract {
     /// Which connection of the exchange a client's socket is, by the client's address.
     peers: BTreeMap<String, u64>,
     sockets: BTreeMap<(usize, u64), String>,
+    /// Clients whose socket takes less than it is offered.
+    blocked: BTreeSet<usize>,
 }
 
 #[derive(Default)]
@@ -27,6 +33,8 @@ struct Call {
     /// When its future was first polled, and until when it must be answered. Requests only.
     deadline: Option<Timestamp>,
     outcome: Option<(Timestamp, Outcome)>,
+    /// It ended while the socket took less than it was offered: its frame may be among what waits.
+    ended_blocked: bool,
     /// The socket it was written to.
     written: Option<(Timestamp, u64)>,
     heard: u32,
@@ -40,14 +48,27 @@ impl RequestContract {
             calls: BTreeMap::new(),
             peers: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            blocked: BTreeSet::new(),
         }
+    }
+
+    /// What the end of a request may be late by.
+    fn slack(&self, client: usize) -> Duration {
+        let timeout = Duration::from_millis(self.plan.clients[client].config.request_timeout_ms);
+        self.plan.slack_for(client, timeout)
     }
 
     fn written(&mut self, at: Timestamp, client: usize, socket: u64, label: u64, judge: &mut Judge) {
         let call = self.calls.entry(label).or_default();
         if let Some((outcome_at, outcome)) = &call.outcome {
             // A send is over once queued; it is written later. A request, or a send that was withdrawn, must not be.
-            let gone = call.deadline.is_some() || !matches!(outcome, Outcome::Taken);
+            // What was encoded before is finished: a blocked socket shows it late.
+            let finished = call.ended_blocked
+                && !matches!(
+                    outcome,
+                    Outcome::Failed { delivery: Delivery::NotSent | Delivery::Rejected, .. }
+                );
+            let gone = !finished && (call.deadline.is_some() || !matches!(outcome, Outcome::Taken));
             judge.check(at, !gone, || {
                 format!(
                     "client {client}: {label} was written after it had ended at {outcome_at:?} as {outcome:?}"
@@ -59,8 +80,9 @@ impl RequestContract {
     }
 
     fn ended(&mut self, at: Timestamp, client: usize, label: u64, outcome: &Outcome, judge: &mut Judge) {
-        let slack = self.plan.slack();
+        let slack = self.slack(client);
         let call = self.calls.entry(label).or_default();
+        call.ended_blocked = self.blocked.contains(&client);
         if let Some((earlier, _)) = &call.outcome {
             judge.broken(at, format!("client {client}: {label} ended twice, before at {earlier:?}"));
         }
@@ -117,6 +139,15 @@ impl Oracle for RequestContract {
             (What::Socket(SocketLog::Opened { socket, local }), Place::Client(client)) => {
                 self.sockets.insert((client, *socket), local.to_string());
             }
+            (What::Socket(SocketLog::Blocked { .. }), Place::Client(client)) => {
+                self.blocked.insert(client);
+            }
+            (What::Socket(SocketLog::Flushed { .. } | SocketLog::Closed { .. }), Place::Client(client)) => {
+                // What waited is written, or never will be.
+                self.blocked.remove(&client);
+                let own = self.calls.values_mut().filter(|call| call.client == client);
+                own.for_each(|call| call.ended_blocked = false);
+            }
             (What::Socket(SocketLog::Frame { socket, frame }), Place::Client(client)) => {
                 let heard = frame.text().map(|text| self.dialect.read(text));
                 if let Some(Heard::Request { label, .. } | Heard::Message { label }) = heard {
@@ -145,7 +176,7 @@ impl Oracle for RequestContract {
     fn finish(&mut self, end: Timestamp, judge: &mut Judge) {
         for (label, call) in &self.calls {
             if let Some(deadline) = call.deadline
-                && deadline + self.plan.slack() + Duration::from_millis(1) < end
+                && deadline + self.slack(call.client) + Duration::from_millis(1) < end
             {
                 judge.check(end, call.outcome.is_some(), || {
                     format!("client {}: request {label} was due at {deadline:?} and never ended", call.client)

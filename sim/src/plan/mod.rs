@@ -197,6 +197,31 @@ impl Plan {
         !self.faults.iter().any(stays)
     }
 
+    /// What a time bound of this client's may be off by: its clock may run at another speed than the world's, and its process
+    /// may stand still. `span` is how long the bound is.
+    pub(crate) fn slack_for(&self, client: usize, span: Duration) -> Duration {
+        let (mut paused_ms, mut ppm) = (0, 0);
+        for fault in self.faults.iter().filter(|fault| fault.concerns(client)) {
+            match fault.kind {
+                FaultKind::Pause => paused_ms += fault.length_ms().unwrap_or(self.heal_ms),
+                FaultKind::ClockSkew { ppm: gained } => ppm = gained.unsigned_abs().max(ppm),
+                _ => {}
+            }
+        }
+        // A clock that loses a part takes a little more than that part longer: twice covers clocks at half the speed.
+        let skewed = span.as_nanos() * u128::from(2 * ppm) / 1_000_000;
+        let skewed = Duration::from_nanos(u64::try_from(skewed).unwrap_or(u64::MAX));
+        self.slack() + Duration::from_millis(paused_ms) + skewed
+    }
+
+    /// True if this client's times can't be told to the tick.
+    pub(crate) fn is_out_of_time(&self, client: usize) -> bool {
+        let out = |fault: &Fault| {
+            matches!(fault.kind, FaultKind::Pause | FaultKind::ClockSkew { .. }) && fault.concerns(client)
+        };
+        self.faults.iter().any(out)
+    }
+
     /// The dials of a client in whose upgrade response a fault begins, and at which byte.
     pub(crate) fn stops(&self, client: usize) -> Vec<(u64, usize)> {
         let stop = |fault: &Fault| match fault.at {

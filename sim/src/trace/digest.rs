@@ -32,8 +32,13 @@ impl Entry {
     pub(crate) fn is_wire(&self) -> bool {
         matches!(
             self.what,
-            What::Socket(SocketLog::Read { .. } | SocketLog::Wrote { .. } | SocketLog::Frame { .. })
-                | What::Server(ServerLog::Heard { .. } | ServerLog::Said { .. } | ServerLog::Pinged { .. })
+            What::Socket(
+                SocketLog::Read { .. }
+                    | SocketLog::Wrote { .. }
+                    | SocketLog::Frame { .. }
+                    | SocketLog::Blocked { .. }
+                    | SocketLog::Flushed { .. }
+            ) | What::Server(ServerLog::Heard { .. } | ServerLog::Said { .. } | ServerLog::Pinged { .. })
         )
     }
 }

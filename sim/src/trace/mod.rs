@@ -143,6 +143,8 @@ pub enum ServerLog {
 /// What became of a client's sockets. `socket` numbers the dials of one client from 1.
 #[derive(Debug, Clone)]
 pub enum SocketLog {
+    /// An attempt has begun: the name is looked up, and dials follow.
+    Resolving,
     /// A dial has begun.
     Dialing {
         /// The dial.
@@ -187,6 +189,16 @@ pub enum SocketLog {
         socket: u64,
         /// How many bytes.
         byte: usize,
+    },
+    /// The socket takes less than the library has for it.
+    Blocked {
+        /// The socket.
+        socket: u64,
+    },
+    /// It has taken all of it.
+    Flushed {
+        /// The socket.
+        socket: u64,
     },
     /// The bytes written so far complete this frame.
     Frame {
