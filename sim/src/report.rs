@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use hpx_transport::env::Timestamp;
+use hpx_transport::{env::Timestamp, websocket::ConnectionState};
 
 use crate::{
     net::Backend,
@@ -94,7 +94,10 @@ impl Report {
                     own.push(*conn);
                 }
                 What::Server(ServerLog::Closing { conn, .. }) => cut |= own.contains(conn),
-                What::Work(WorkLog::Snapshot { .. }) => stayed |= entry.place == Place::Client(client),
+                // Whoever has given up for good does not dial again.
+                What::Work(WorkLog::Snapshot { state, .. }) if entry.place == Place::Client(client) => {
+                    stayed |= *state != ConnectionState::Closed;
+                }
                 _ => {}
             }
         }

@@ -78,7 +78,7 @@ impl FaultIo {
         }
         let to_stop = self.stops.first().map_or(usize::MAX, |byte| byte - self.read);
         let dribble = registry.conditions.dribble.unwrap_or(usize::MAX);
-        let most = self.to_cut(Way::Read, self.read).min(to_stop).min(dribble);
+        let most = self.to_cut(registry, Way::Read, self.read).min(to_stop).min(dribble);
         self.over_at(most)
     }
 
@@ -93,13 +93,13 @@ impl FaultIo {
         let conditions = &registry.conditions;
         let most = [conditions.dribble, conditions.partial_writes, registry.stall_left];
         let most = most.into_iter().flatten().min().unwrap_or(usize::MAX);
-        let most = most.min(self.to_cut(Way::Write, self.written));
+        let most = most.min(self.to_cut(registry, Way::Write, self.written));
         self.over_at(most)
     }
 
     /// Bytes were read: one of them may have to be another.
-    pub(super) fn has_read(&mut self, bytes: &mut [u8]) {
-        if let Some((place, mask)) = self.corrupt
+    pub(super) fn has_read(&mut self, registry: &Registry, bytes: &mut [u8]) {
+        if let Some((place, mask)) = self.corrupt.filter(|_| registry.conditions.corrupt == self.corrupt)
             && let Some(byte) = place.checked_sub(self.read).and_then(|offset| bytes.get_mut(offset))
         {
             *byte ^= mask;
@@ -114,10 +114,12 @@ impl FaultIo {
         }
     }
 
-    /// Bytes from here to the cut.
-    fn to_cut(&self, way: Way, from: usize) -> usize {
+    /// Bytes from here to the cut, while that fault lasts.
+    fn to_cut(&self, registry: &Registry, way: Way, from: usize) -> usize {
         match self.cut {
-            Some(cut) if cut.way == way => cut.byte.saturating_sub(from),
+            Some(cut) if cut.way == way && registry.conditions.cut == self.cut => {
+                cut.byte.saturating_sub(from)
+            }
             _ => usize::MAX,
         }
     }

@@ -138,7 +138,7 @@ impl AsyncRead for SimStream {
         };
         let read = &mut buf.filled_mut()[before..];
         let bytes = read.len();
-        this.faults.has_read(read);
+        this.faults.has_read(&this.env.registry(), read);
         this.reading.moved(rate, bytes);
         if poll.is_pending() {
             this.paused = false;

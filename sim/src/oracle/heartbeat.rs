@@ -21,6 +21,10 @@ struct Pulse {
     heard: Timestamp,
     /// Ready since, as far as the reader knows.
     ready: Option<Timestamp>,
+    /// The socket took less than it was offered since then: a ping may be among what waits, and its time runs from when it
+    /// is taken.
+    blocked: bool,
+    flushed: bool,
     /// The present silence was reported.
     reported: bool,
 }
@@ -61,7 +65,9 @@ impl Oracle for Heartbeat {
         for (client, pulse) in self.clients.iter_mut().enumerate() {
             let config = &self.plan.clients[client].config;
             let most = Duration::from_millis(config.ping_interval_ms + config.pong_timeout_ms);
-            let most = most + self.plan.slack_for(client, most);
+            let waits =
+                if pulse.blocked { Duration::from_millis(config.write_timeout_ms) } else { Duration::ZERO };
+            let most = most + waits + self.plan.slack_for(client, most);
             if let Some(ready) = pulse.ready
                 && entry.place == Place::Client(client)
                 && entry.at.since(pulse.heard.max(ready)) > most
@@ -79,7 +85,11 @@ impl Oracle for Heartbeat {
             What::Socket(SocketLog::Read { .. }) => {
                 pulse.heard = entry.at;
                 pulse.reported = false;
+                pulse.blocked &= !pulse.flushed;
             }
+            What::Socket(SocketLog::Blocked { .. }) => (pulse.blocked, pulse.flushed) = (true, false),
+            What::Socket(SocketLog::Flushed { .. }) => pulse.flushed = true,
+            What::Socket(SocketLog::Opened { .. }) => pulse.blocked = false,
             What::Event(Event::Connected { .. }) if self.plan.clients[client].is_read_promptly() => {
                 pulse.ready = Some(entry.at);
             }

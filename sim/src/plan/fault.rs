@@ -149,7 +149,7 @@ pub enum FaultKind {
         /// How many bytes still go.
         after_bytes: usize,
     },
-    /// Sockets that open while it lasts end at a byte.
+    /// Sockets that open while it lasts end at a byte, if they come to it while it lasts.
     Cut {
         /// Of which direction.
         way: Way,
@@ -162,7 +162,7 @@ pub enum FaultKind {
     Reset,
     /// Open sockets lose their peer unnoticed: writes go nowhere and nothing comes; at its end they are reset.
     HalfOpen,
-    /// In sockets that open while it lasts, a byte comes in changed.
+    /// In sockets that open while it lasts, a byte comes in changed, if it comes while it lasts.
     Corrupt {
         /// So many bytes pass before it.
         byte: usize,
