@@ -21,6 +21,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// The authentication is accepted.
     fn auth_accepted(&self) -> String;
 
+    /// The authentication is turned down. `None`: the dialect has no word for it, and the exchange is silent.
+    fn auth_rejected(&self) -> Option<String> {
+        None
+    }
+
     /// The reply to a subscribe or unsubscribe message, if there is one.
     fn acknowledge(&self, id: &Value) -> Option<String>;
 
@@ -118,6 +123,10 @@ impl Dialect for SimDialect {
         json!({"auth": "ok"}).to_string()
     }
 
+    fn auth_rejected(&self) -> Option<String> {
+        Some(json!({"auth": "no"}).to_string())
+    }
+
     fn acknowledge(&self, id: &Value) -> Option<String> {
         Some(json!({"id": id, "ack": true}).to_string())
     }
@@ -181,6 +190,10 @@ impl ProtocolHandler for SimHandler {
 
     fn is_auth_success(&self, text: &str) -> bool {
         serde_json::from_str::<Value>(text).is_ok_and(|value| value["auth"] == "ok")
+    }
+
+    fn is_auth_failure(&self, text: &str) -> bool {
+        serde_json::from_str::<Value>(text).is_ok_and(|value| value["auth"] == "no")
     }
 }
 

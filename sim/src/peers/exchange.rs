@@ -13,6 +13,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
     time::{Instant, sleep_until},
 };
@@ -21,14 +22,16 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message,
         handshake::server::{ErrorResponse, Request, Response},
+        http::HeaderValue,
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
 
+use super::{adversary, pipe::Pipe};
 use crate::{
     dialect::{Dialect, Heard},
     net::{Listener, Socket},
-    plan::{FaultKind, Stage, Target},
+    plan::{Behaviour, FaultKind, Stage, Target},
     trace::{Recorder, ServerLog},
 };
 
@@ -131,6 +134,10 @@ impl Exchange {
 
     /// One connection from its upgrade to its end, which it gives back.
     async fn attend(&self, stream: Socket, conn: u64, client: usize, mood: Option<FaultKind>) -> String {
+        let behaviour = match &mood {
+            Some(FaultKind::Misbehave(behaviour)) => Some(*behaviour),
+            _ => None,
+        };
         let stage = match &mood {
             Some(FaultKind::AcceptThenClose { stage }) => Some(*stage),
             _ => None,
@@ -143,7 +150,12 @@ impl Exchange {
             Some(FaultKind::Refuse { status, retry_after_s }) => Some((status, retry_after_s)),
             _ => None,
         };
-        let mut ws = match accept_hdr_async(stream, Greeter { refusal }).await {
+        if let Some(behaviour @ (Behaviour::Slowloris { .. } | Behaviour::BadAcceptKey)) = behaviour {
+            self.log(ServerLog::Misbehaved { conn, behaviour });
+        }
+        let pipe = Pipe::new(stream, adversary::slowness(behaviour));
+        let greeter = Greeter { refusal, lies: behaviour == Some(Behaviour::BadAcceptKey) };
+        let mut ws = match accept_hdr_async(pipe, greeter).await {
             Ok(ws) => ws,
             Err(error) => {
                 let Some((status, _)) = refusal else { return format!("no upgrade: {error}") };
@@ -152,6 +164,10 @@ impl Exchange {
             }
         };
         self.log(ServerLog::Upgraded { conn });
+        if behaviour == Some(Behaviour::SilentAfterUpgrade) {
+            self.log(ServerLog::Misbehaved { conn, behaviour: Behaviour::SilentAfterUpgrade });
+            return silence(ws.get_mut()).await;
+        }
         let (sender, orders) = mpsc::unbounded_channel();
         self.lock().open.insert(conn, (client, sender));
         if stage == Some(Stage::Upgrade) {
@@ -167,11 +183,13 @@ impl Exchange {
             due: BTreeMap::new(),
             replies: 0,
             stage,
+            behaviour,
+            flood: None,
         };
         desk.attend(orders).await
     }
 
-    async fn say_goodbye(&self, ws: &mut WebSocketStream<Socket>, conn: u64, goodbye: Goodbye) -> String {
+    async fn say_goodbye(&self, ws: &mut WebSocketStream<Pipe>, conn: u64, goodbye: Goodbye) -> String {
         let Goodbye { code, reason } = goodbye;
         self.log(ServerLog::Closing { conn, code: Some(code), reason: reason.clone() });
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
@@ -202,10 +220,17 @@ impl Exchange {
 struct Greeter {
     /// The status, and the seconds of a `Retry-After`.
     refusal: Option<(u16, Option<u64>)>,
+    /// It answers with another accept key than the client's.
+    lies: bool,
 }
 
 impl tokio_tungstenite::tungstenite::handshake::server::Callback for Greeter {
-    fn on_request(self, _request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+    fn on_request(self, _request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+        if self.lies {
+            // The key of RFC 6455's example, section 1.3.
+            let key = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+            response.headers_mut().insert("sec-websocket-accept", key);
+        }
         let Some((status, retry_after)) = self.refusal else { return Ok(response) };
         let mut refusal = Response::builder().status(status);
         if let Some(seconds) = retry_after {
@@ -241,19 +266,24 @@ impl Drop for Leaving<'_> {
 struct Desk<'a> {
     exchange: &'a Exchange,
     conn: u64,
-    ws: WebSocketStream<Socket>,
+    ws: WebSocketStream<Pipe>,
     topics: BTreeSet<String>,
     /// Replies to come, by time and then in the order they were asked for.
     due: BTreeMap<(Instant, u64), String>,
     replies: u64,
     stage: Option<Stage>,
+    behaviour: Option<Behaviour>,
+    /// When the next turn of a ping flood is due, and how many are left.
+    flood: Option<(Instant, u32)>,
 }
 
 impl Desk<'_> {
     async fn attend(&mut self, mut orders: mpsc::UnboundedReceiver<Order>) -> String {
         let mut next_push = Instant::now() + self.exchange.push_every;
         loop {
-            let next = self.due.keys().next().map_or(next_push, |(at, _)| next_push.min(*at));
+            let due = self.due.keys().next().map(|(at, _)| *at);
+            let flood = self.flood.map(|(at, _)| at);
+            let next = [due, flood].into_iter().flatten().fold(next_push, Instant::min);
             tokio::select! {
                 biased;
                 Some(order) = orders.recv() => return match order {
@@ -309,8 +339,17 @@ impl Desk<'_> {
         let dialect = Arc::clone(&self.exchange.dialect);
         match heard {
             Heard::Auth => {
+                if let Some(behaviour @ (Behaviour::IgnoreAuth | Behaviour::RejectAuth)) = self.behaviour {
+                    self.exchange.log(ServerLog::Misbehaved { conn: self.conn, behaviour });
+                    let rejects = behaviour == Behaviour::RejectAuth;
+                    return match dialect.auth_rejected().filter(|_| rejects) {
+                        Some(text) => self.say(text).await,
+                        None => Ok(()),
+                    };
+                }
                 self.exchange.log(ServerLog::Authenticated { conn: self.conn });
                 self.say(dialect.auth_accepted()).await?;
+                self.misbehave().await?;
                 if self.stage == Some(Stage::Auth) {
                     let goodbye = Goodbye { code: 1013, reason: "try again".to_owned() };
                     self.exchange.say_goodbye(&mut self.ws, self.conn, goodbye).await;
@@ -329,6 +368,16 @@ impl Desk<'_> {
             }
             Heard::Request { id, label, reply_after_ms } => {
                 let reply = dialect.reply(&id, label, self.conn);
+                let mut reply_after_ms = reply_after_ms;
+                match self.behaviour {
+                    Some(Behaviour::DuplicateReplies) => self.say(reply.clone()).await?,
+                    Some(Behaviour::LateReplies { by_ms }) => reply_after_ms += by_ms,
+                    Some(Behaviour::UnknownReplies) => {
+                        let nobody = Value::from(UNKNOWN_ID);
+                        self.say(dialect.reply(&nobody, label, self.conn)).await?;
+                    }
+                    _ => {}
+                }
                 if reply_after_ms == 0 {
                     return self.say(reply).await;
                 }
@@ -339,6 +388,19 @@ impl Desk<'_> {
             Heard::Message { .. } | Heard::Other => {}
         }
         Ok(())
+    }
+
+    /// Strikes, after the authentication.
+    async fn misbehave(&mut self) -> Result<(), Error> {
+        let Some(behaviour) = self.behaviour else { return Ok(()) };
+        if !matches!(behaviour, Behaviour::Slowloris { .. }) {
+            self.exchange.log(ServerLog::Misbehaved { conn: self.conn, behaviour });
+        }
+        if behaviour == Behaviour::PingFlood {
+            self.flood = Some((Instant::now(), adversary::FLOOD_TURNS));
+        }
+        self.ws.flush().await?;
+        self.ws.get_mut().write_all(&adversary::frames(behaviour)).await.map_err(Error::Io)
     }
 
     async fn acknowledge(&mut self, id: &Value) -> Result<(), Error> {
@@ -356,10 +418,20 @@ impl Desk<'_> {
             let reply = entry.remove();
             self.say(reply).await?;
         }
+        if let Some((at, turns)) = self.flood
+            && at <= now
+        {
+            self.flood = (turns > 1).then(|| (now + adversary::FLOOD_EVERY, turns - 1));
+            self.ws.flush().await?;
+            self.ws.get_mut().write_all(&adversary::pings()).await.map_err(Error::Io)?;
+        }
         if *next_push > now {
             return Ok(());
         }
         *next_push = now + self.exchange.push_every;
+        if self.behaviour == Some(Behaviour::UnknownTopics) {
+            self.say(self.exchange.dialect.push("nobody-asked", 1, self.conn)).await?;
+        }
         for topic in self.topics.clone() {
             let sequence = {
                 let mut inner = self.exchange.lock();
@@ -378,6 +450,21 @@ impl Desk<'_> {
     }
 }
 
+/// Takes what comes and answers nothing, until the client has gone.
+async fn silence(socket: &mut Pipe) -> String {
+    let patience = Instant::now() + FROZEN_MAX;
+    let mut buffer = [0; 1024];
+    loop {
+        tokio::select! {
+            biased;
+            read = socket.read(&mut buffer) => if !matches!(read, Ok(1..)) { return "silent to the end".to_owned() },
+            () = sleep_until(patience) => return "silent for long".to_owned(),
+        }
+    }
+}
+
+/// An id that no client's requests come to.
+const UNKNOWN_ID: u64 = (1 << 53) - 1;
 /// Where the exchange listens.
 pub(crate) const PORT: u16 = 9000;
 /// When a frozen connection is given up: long after the client must have noticed.

@@ -1,3 +1,5 @@
 //! The other side: servers that the library under test talks to.
 
+mod adversary;
 pub(crate) mod exchange;
+mod pipe;

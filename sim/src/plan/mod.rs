@@ -274,6 +274,7 @@ impl ConfigPlan {
             .close_timeout(ms(self.close_timeout_ms))
             .event_channel_capacity(self.event_channel_capacity)
             .command_channel_capacity(self.command_channel_capacity)
+            .max_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// How long after the world healed a connection may take to stand (WS-L1), but for round trips.
@@ -283,6 +284,9 @@ impl ConfigPlan {
         silence.max(self.write_timeout_ms).max(dialing) + self.reconnect_max_delay_ms
     }
 }
+
+/// The longest message that a plan's client takes: small, so that one too long is soon sent.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 128 << 10;
 
 impl ClientPlan {
     pub(crate) fn is_read_promptly(&self) -> bool {

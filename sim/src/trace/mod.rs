@@ -24,7 +24,7 @@ pub(crate) use self::{
     render::{story, whole_line},
 };
 pub use crate::env::frames::Frame;
-use crate::{dialect::Heard, env::Census};
+use crate::{dialect::Heard, env::Census, plan::Behaviour};
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -116,6 +116,13 @@ pub enum ServerLog {
     Pinged {
         /// The connection.
         conn: u64,
+    },
+    /// The exchange breaks the protocol, or nearly: from here on it behaves as the fault has it.
+    Misbehaved {
+        /// The connection.
+        conn: u64,
+        /// How.
+        behaviour: Behaviour,
     },
     /// The exchange closes.
     Closing {

@@ -96,6 +96,9 @@ fn server_line(log: &ServerLog) -> Option<String> {
             let code = code.map_or_else(|| "no code".to_owned(), |code| format!("code {code}"));
             format!("closes connection {conn}, {code}: {reason}")
         }
+        ServerLog::Misbehaved { conn, behaviour } => {
+            format!("misbehaves on connection {conn}: {behaviour:?}")
+        }
         ServerLog::Frozen { conn } => format!("connection {conn} is cut off"),
         ServerLog::Gone { conn, why } => format!("connection {conn} is over: {why}"),
         _ => return None,
