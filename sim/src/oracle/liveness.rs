@@ -1,12 +1,12 @@
 //! WS-L1 and WS-L4: what must come about once the world is healthy, and in a world that always was.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hpx_transport::websocket::{ConnectionState, Event};
 
 use crate::{
-    oracle::{Card, Judge, Observer, Oracle},
-    plan::Plan,
+    oracle::{Card, Judge, Observer, Oracle, refusal::is_for_good},
+    plan::{Behaviour, Plan},
     trace::{Entry, Place, ServerLog, What, WorkLog},
 };
 
@@ -15,11 +15,17 @@ pub(super) struct Recovery {
     plan: Arc<Plan>,
     /// Of the exchange: connection, owner, authenticated and not gone.
     conns: Vec<(u64, usize, bool)>,
+    /// Clients that were refused for good.
+    refused: BTreeSet<usize>,
 }
 
 impl Recovery {
     pub(super) fn new(plan: &Arc<Plan>) -> Self {
-        Self { plan: Arc::clone(plan), conns: Vec::new() }
+        Self { plan: Arc::clone(plan), conns: Vec::new(), refused: BTreeSet::new() }
+    }
+
+    fn owner(&self, conn: u64) -> Option<usize> {
+        self.conns.iter().find(|(other, ..)| *other == conn).map(|(_, owner, _)| *owner)
     }
 
     fn set(&mut self, conn: u64, standing: bool) {
@@ -47,10 +53,17 @@ impl Oracle for Recovery {
             (What::Server(ServerLog::Gone { conn, .. } | ServerLog::Frozen { conn }), _) => {
                 self.set(*conn, false)
             }
+            (What::Server(ServerLog::Refused { conn, status }), _) if is_for_good(*status) => {
+                self.refused.extend(self.owner(*conn));
+            }
+            (What::Server(ServerLog::Misbehaved { conn, behaviour: Behaviour::RejectAuth }), _) => {
+                self.refused.extend(self.owner(*conn));
+            }
             (What::Work(WorkLog::Snapshot { state, .. }), Place::Client(client)) => {
                 let plan = &self.plan.clients[client];
-                let gave_up =
-                    plan.config.reconnect_max_attempts.is_some() && *state == ConnectionState::Closed;
+                let may_give_up =
+                    plan.config.reconnect_max_attempts.is_some() || self.refused.contains(&client);
+                let gave_up = may_give_up && *state == ConnectionState::Closed;
                 // The script may have asked for a new link a moment ago.
                 let bound = plan.config.recovery_ms();
                 let asked = plan.script.iter().rev().find(|step| step.op == crate::plan::Op::Reconnect);

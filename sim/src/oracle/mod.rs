@@ -9,6 +9,7 @@ mod heartbeat;
 mod lifecycle;
 mod liveness;
 mod panics;
+mod refusal;
 mod requests;
 mod residue;
 mod sockets;
@@ -130,6 +131,7 @@ impl Bench {
             Box::new(liveness::Recovery::new(plan)),
             Box::new(close::CloseDeadline::new(plan)),
             Box::new(liveness::CalmSea::new(plan)),
+            Box::new(refusal::Refusals::new(plan)),
         ];
         Self { seats: oracles.into_iter().map(|oracle| (oracle, Judge::default())).collect() }
     }

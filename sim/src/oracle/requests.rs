@@ -104,7 +104,10 @@ impl RequestContract {
                 written.is_some()
             )
         });
-        if let Outcome::Answered { label: answered, conn } = outcome {
+        // Over plain TCP nobody notices a letter that was changed on its way.
+        if let Outcome::Answered { label: answered, conn } = outcome
+            && !self.plan.is_corrupted(client)
+        {
             judge.check(at, *answered == label, || {
                 format!("client {client}: request {label} got the reply to {answered}")
             });

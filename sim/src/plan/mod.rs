@@ -214,6 +214,13 @@ impl Plan {
         self.slack() + Duration::from_millis(paused_ms) + skewed
     }
 
+    /// True if what this client reads may have been changed on its way.
+    pub(crate) fn is_corrupted(&self, client: usize) -> bool {
+        let corrupts =
+            |fault: &Fault| matches!(fault.kind, FaultKind::Corrupt { .. }) && fault.concerns(client);
+        self.faults.iter().any(corrupts)
+    }
+
     /// True if this client's times can't be told to the tick.
     pub(crate) fn is_out_of_time(&self, client: usize) -> bool {
         let out = |fault: &Fault| {

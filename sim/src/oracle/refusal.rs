@@ -1,0 +1,103 @@
+//! WS-L5: what no retry cures ends the connection, typed, and without a storm of attempts.
+
+use hpx_transport::{
+    ErrorKind, TransportError,
+    websocket::{CloseCause, Event},
+};
+
+use crate::{
+    oracle::{Card, Judge, Observer, Oracle},
+    plan::{Behaviour, Plan},
+    trace::{Entry, Place, ServerLog, SocketLog, What},
+};
+
+pub(super) struct Refusals {
+    clients: Vec<Standing>,
+    /// Whose a connection of the exchange is; they are numbered from 1.
+    owners: Vec<usize>,
+}
+
+#[derive(Clone, Default)]
+struct Standing {
+    /// Statuses of refusals for good that the exchange gave; 0 is a rejected authentication.
+    refused: Vec<u16>,
+    closed: bool,
+}
+
+impl Refusals {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self { clients: vec![Standing::default(); plan.clients.len()], owners: Vec::new() }
+    }
+
+    fn refused(&mut self, conn: u64, status: u16, judge: &mut Judge) {
+        let owner = usize::try_from(conn).ok().and_then(|conn| self.owners.get(conn.checked_sub(1)?));
+        if let Some(standing) = owner.and_then(|client| self.clients.get_mut(*client)) {
+            standing.refused.push(status);
+            judge.armed();
+        }
+    }
+
+    fn event(&mut self, entry: &Entry, client: usize, event: &Event, judge: &mut Judge) {
+        let standing = &mut self.clients[client];
+        match event {
+            Event::Retrying { cause, .. } if ends_for_good(cause) => {
+                judge.broken(entry.at, format!("client {client}: retries what no retry cures: {cause}"));
+            }
+            Event::Closed { cause, .. } => {
+                standing.closed = true;
+                let CloseCause::Refused(error) = cause else { return };
+                let status = error.status().unwrap_or(0);
+                let true_word = ends_for_good(error) && standing.refused.contains(&status);
+                judge.check(entry.at, true_word, || {
+                    let said = &standing.refused;
+                    format!(
+                        "client {client}: ended as refused ({error}), the exchange's refusals are {said:?}"
+                    )
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Oracle for Refusals {
+    fn card(&self) -> Card {
+        Card {
+            id: "WS-L5",
+            rule: "a refusal for good ends the connection, typed, and is not retried",
+            observers: &[Observer::Library, Observer::Server, Observer::Registry],
+        }
+    }
+
+    fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        match (&entry.what, entry.place) {
+            (What::Server(ServerLog::Accepted { client, .. }), _) => self.owners.push(*client),
+            (What::Server(ServerLog::Refused { conn, status }), _) if is_for_good(*status) => {
+                self.refused(*conn, *status, judge);
+            }
+            (What::Server(ServerLog::Misbehaved { conn, behaviour: Behaviour::RejectAuth }), _) => {
+                self.refused(*conn, 0, judge);
+            }
+            (What::Event(event), Place::Client(client)) => self.event(entry, client, event, judge),
+            (What::Socket(SocketLog::Resolving), Place::Client(client)) => {
+                let closed = self.clients[client].closed;
+                judge.check(entry.at, !closed, || format!("client {client}: dials after its end"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// True for an upgrade's status that stays as it is, however often one asks.
+pub(super) fn is_for_good(status: u16) -> bool {
+    (300..500).contains(&status) && !matches!(status, 408 | 425 | 429)
+}
+
+/// True for a cause that ends a connection.
+fn ends_for_good(cause: &TransportError) -> bool {
+    match cause.kind() {
+        ErrorKind::AuthRejected | ErrorKind::Certificate => true,
+        ErrorKind::UpgradeRefused => cause.status().is_some_and(is_for_good),
+        _ => false,
+    }
+}
