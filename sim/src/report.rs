@@ -104,12 +104,12 @@ impl Report {
         cut && stayed
     }
 
+    /// True if the library made another attempt for this client.
     fn dialed_again(&self, client: usize) -> bool {
-        let again = |entry: &Entry| {
-            let dialing = matches!(entry.what, What::Socket(SocketLog::Dialing { socket: 2.. }));
-            entry.place == Place::Client(client) && dialing
+        let attempt = |entry: &&Entry| {
+            entry.place == Place::Client(client) && matches!(entry.what, What::Socket(SocketLog::Resolving))
         };
-        self.entries.iter().any(again)
+        self.entries.iter().filter(attempt).count() >= 2
     }
 
     /// The id of the first oracle that fired.

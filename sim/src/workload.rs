@@ -110,7 +110,7 @@ enum CallKind {
 
 impl Actor {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = self.env.now();
+        let now = self.env.world_now();
         while let Some(step) = self.plan.script.get(self.step)
             && at(step.at_ms) <= now
         {
@@ -374,5 +374,5 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn instant(env: &SimEnv, at: Timestamp) -> Instant {
-    Instant::now() + at.since(env.now())
+    Instant::now() + at.since(env.world_now())
 }

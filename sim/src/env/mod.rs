@@ -106,7 +106,8 @@ impl SimEnv {
         !self.registry().stops.is_empty()
     }
 
-    fn world_now(&self) -> Timestamp {
+    /// The world's time, whatever the client's clock shows.
+    pub(crate) fn world_now(&self) -> Timestamp {
         self.inner.recorder.clock().now().unwrap_or_default()
     }
 

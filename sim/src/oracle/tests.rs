@@ -182,12 +182,13 @@ fn ws_5_fires_on_a_long_wait_and_on_growth_that_begins_anew_without_reason() {
 
 #[test]
 fn ws_6_fires_on_a_wait_the_seed_does_not_draw_and_on_a_dial_nobody_announced() {
+    let attempt = || What::Socket(SocketLog::Resolving);
     let delay = Backoff::new(plan().clients[0].config.backoff(), SEED).next_delay(None);
     let seeded = (0, What::Task(TaskLog::Seeded { seed: SEED }));
     let drawn = |delay: Duration, dialed: Duration| {
         let retrying = What::Event(Event::Retrying { attempt: 1, delay, cause: cause() });
         let dialed = u64::try_from(dialed.as_millis()).expect("a short wait") + 1;
-        vec![seeded.clone(), (0, dialing(1)), (0, retrying), (dialed, dialing(2)), (29_999, dialing(3))]
+        vec![seeded.clone(), (0, attempt()), (0, retrying), (dialed, attempt()), (29_999, attempt())]
     };
     let only = |mut trace: Vec<(u64, What)>| {
         trace.pop();
@@ -197,11 +198,8 @@ fn ws_6_fires_on_a_wait_the_seed_does_not_draw_and_on_a_dial_nobody_announced() 
     fires("WS-6", only(drawn(delay + Duration::from_nanos(1), delay)));
     fires("WS-6", only(drawn(delay, delay + Duration::from_millis(20))));
     fires("WS-6", drawn(delay, delay));
-    let never = vec![
-        seeded,
-        (0, dialing(1)),
-        (0, What::Event(Event::Retrying { attempt: 1, delay, cause: cause() })),
-    ];
+    let never =
+        vec![seeded, (0, attempt()), (0, What::Event(Event::Retrying { attempt: 1, delay, cause: cause() }))];
     fires("WS-6", never);
 }
 

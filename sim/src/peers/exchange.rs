@@ -83,6 +83,13 @@ impl Exchange {
         }
     }
 
+    /// How a connection that began with this behaviour behaves now: well, once that fault is over.
+    fn behaviour(&self, client: usize, began_with: Option<Behaviour>) -> Option<Behaviour> {
+        let behaviour = began_with?;
+        let inner = self.lock();
+        (inner.moods.get(&client) == Some(&FaultKind::Misbehave(behaviour))).then_some(behaviour)
+    }
+
     /// Closes the open connections, of one client or all.
     pub(crate) fn close_open(&self, target: Target, code: u16, reason: &str) {
         self.order(target, &Order::Close(Goodbye { code, reason: reason.to_owned() }));
@@ -153,7 +160,8 @@ impl Exchange {
         if let Some(behaviour @ (Behaviour::Slowloris { .. } | Behaviour::BadAcceptKey)) = behaviour {
             self.log(ServerLog::Misbehaved { conn, behaviour });
         }
-        let pipe = Pipe::new(stream, adversary::slowness(behaviour));
+        let exchange = self.clone();
+        let pipe = Pipe::new(stream, move || adversary::slowness(exchange.behaviour(client, behaviour)));
         let greeter = Greeter { refusal, lies: behaviour == Some(Behaviour::BadAcceptKey) };
         let mut ws = match accept_hdr_async(pipe, greeter).await {
             Ok(ws) => ws,
@@ -177,6 +185,7 @@ impl Exchange {
         }
         let mut desk = Desk {
             exchange: self,
+            client,
             conn,
             ws,
             topics: BTreeSet::new(),
@@ -265,6 +274,7 @@ impl Drop for Leaving<'_> {
 /// One open connection.
 struct Desk<'a> {
     exchange: &'a Exchange,
+    client: usize,
     conn: u64,
     ws: WebSocketStream<Pipe>,
     topics: BTreeSet<String>,
@@ -272,6 +282,7 @@ struct Desk<'a> {
     due: BTreeMap<(Instant, u64), String>,
     replies: u64,
     stage: Option<Stage>,
+    /// With which it began.
     behaviour: Option<Behaviour>,
     /// When the next turn of a ping flood is due, and how many are left.
     flood: Option<(Instant, u32)>,
@@ -339,7 +350,7 @@ impl Desk<'_> {
         let dialect = Arc::clone(&self.exchange.dialect);
         match heard {
             Heard::Auth => {
-                if let Some(behaviour @ (Behaviour::IgnoreAuth | Behaviour::RejectAuth)) = self.behaviour {
+                if let Some(behaviour @ (Behaviour::IgnoreAuth | Behaviour::RejectAuth)) = self.behaviour() {
                     self.exchange.log(ServerLog::Misbehaved { conn: self.conn, behaviour });
                     let rejects = behaviour == Behaviour::RejectAuth;
                     return match dialect.auth_rejected().filter(|_| rejects) {
@@ -369,7 +380,7 @@ impl Desk<'_> {
             Heard::Request { id, label, reply_after_ms } => {
                 let reply = dialect.reply(&id, label, self.conn);
                 let mut reply_after_ms = reply_after_ms;
-                match self.behaviour {
+                match self.behaviour() {
                     Some(Behaviour::DuplicateReplies) => self.say(reply.clone()).await?,
                     Some(Behaviour::LateReplies { by_ms }) => reply_after_ms += by_ms,
                     Some(Behaviour::UnknownReplies) => {
@@ -390,9 +401,13 @@ impl Desk<'_> {
         Ok(())
     }
 
+    fn behaviour(&self) -> Option<Behaviour> {
+        self.exchange.behaviour(self.client, self.behaviour)
+    }
+
     /// Strikes, after the authentication.
     async fn misbehave(&mut self) -> Result<(), Error> {
-        let Some(behaviour) = self.behaviour else { return Ok(()) };
+        let Some(behaviour) = self.behaviour() else { return Ok(()) };
         if !matches!(behaviour, Behaviour::Slowloris { .. }) {
             self.exchange.log(ServerLog::Misbehaved { conn: self.conn, behaviour });
         }
@@ -429,7 +444,7 @@ impl Desk<'_> {
             return Ok(());
         }
         *next_push = now + self.exchange.push_every;
-        if self.behaviour == Some(Behaviour::UnknownTopics) {
+        if self.behaviour() == Some(Behaviour::UnknownTopics) {
             self.say(self.exchange.dialect.push("nobody-asked", 1, self.conn)).await?;
         }
         for topic in self.topics.clone() {

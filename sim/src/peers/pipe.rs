@@ -18,14 +18,14 @@ use crate::net::Socket;
 /// A socket that gives out a byte at a time, if told so.
 pub(super) struct Pipe {
     inner: Socket,
-    /// A byte each so often.
-    every: Option<Duration>,
+    /// How long to wait after each byte, as long as it does.
+    slowness: Box<dyn Fn() -> Option<Duration> + Send>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pipe {
-    pub(super) fn new(inner: Socket, every: Option<Duration>) -> Self {
-        Self { inner, every, alarm: None }
+    pub(super) fn new(inner: Socket, slowness: impl Fn() -> Option<Duration> + Send + 'static) -> Self {
+        Self { inner, slowness: Box::new(slowness), alarm: None }
     }
 }
 
@@ -42,7 +42,7 @@ impl AsyncRead for Pipe {
 impl AsyncWrite for Pipe {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let Some(every) = this.every else { return Pin::new(&mut this.inner).poll_write(cx, bytes) };
+        let Some(every) = (this.slowness)() else { return Pin::new(&mut this.inner).poll_write(cx, bytes) };
         if let Some(alarm) = &mut this.alarm
             && alarm.as_mut().poll(cx).is_pending()
         {
