@@ -107,11 +107,21 @@ impl FaultIo {
         self.read += bytes.len();
     }
 
-    pub(super) fn has_written(&mut self, registry: &mut Registry, count: usize) {
+    /// Bytes were written. A cut comes in the moment its byte has gone, and not when there is another to write.
+    pub(super) fn has_written(&mut self, registry: &mut Registry, count: usize) -> Option<Broken> {
         self.written += count;
         if let Some(left) = &mut registry.stall_left {
             *left = left.saturating_sub(count);
         }
+        match self.over_at(self.to_cut(registry, Way::Write, self.written)) {
+            Leave::Over(broken) => Some(broken),
+            _ => None,
+        }
+    }
+
+    /// True if nobody is at the other end, and the socket doesn't know.
+    pub(super) fn is_half_open(&self, registry: &Registry) -> bool {
+        registry.half_opens > self.half_opens && self.broken.is_none()
     }
 
     /// Bytes from here to the cut, while that fault lasts.

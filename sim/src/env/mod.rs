@@ -8,6 +8,7 @@ mod clock;
 mod conditions;
 mod fault_io;
 pub(crate) mod frames;
+mod pace;
 mod pause;
 mod registry;
 mod stream;

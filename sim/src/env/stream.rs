@@ -1,22 +1,18 @@
 //! One socket as the library holds it: the backend's stream, watched, and hurt as the faults of the moment have it.
 
 use std::{
-    future::Future,
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     SimEnv,
     fault_io::{Broken, FaultIo, Leave},
     frames::FrameReader,
+    pace::Pace,
 };
 use crate::{
     net::Socket,
@@ -70,7 +66,10 @@ impl SimStream {
 
     /// A fault has ended it. The backend's socket goes, so that the peer is told.
     fn break_off(&mut self, broken: Broken) {
-        self.inner = None;
+        match (self.inner.take(), broken) {
+            (Some(inner), Broken::Reset) => inner.abort(),
+            (inner, _) => drop(inner),
+        }
         self.end(match broken {
             Broken::Reset => "connection reset",
             Broken::Ended => "end of stream",
@@ -139,7 +138,7 @@ impl AsyncRead for SimStream {
         let read = &mut buf.filled_mut()[before..];
         let bytes = read.len();
         this.faults.has_read(&this.env.registry(), read);
-        this.reading.moved(rate, bytes);
+        this.reading.moved(bytes);
         if poll.is_pending() {
             this.paused = false;
         }
@@ -179,9 +178,11 @@ impl AsyncWrite for SimStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What nobody is there to hear goes where the bytes go.
+        let lost = self.faults.is_half_open(&self.env.registry());
         match &mut self.inner {
-            Some(inner) => Pin::new(inner).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
+            Some(inner) if !lost => Pin::new(inner).poll_shutdown(cx),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }
@@ -211,9 +212,14 @@ impl SimStream {
         let poll = Pin::new(inner).poll_write(cx, part);
         match &poll {
             Poll::Ready(Ok(count)) => {
-                this.faults.has_written(&mut this.env.registry(), *count);
-                this.writing.moved(rate, *count);
+                let cut = this.faults.has_written(&mut this.env.registry(), *count);
+                this.writing.moved(*count);
                 this.has_written(&part[..*count]);
+                if let Some(broken) = cut {
+                    this.break_off(broken);
+                    // Whoever reads must hear of it.
+                    this.env.wake_all();
+                }
             }
             Poll::Ready(Err(error)) => this.end(&error.kind().to_string()),
             Poll::Pending => {}
@@ -226,38 +232,5 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         self.env.registry().sockets -= 1;
         self.record(SocketLog::Closed { socket: self.socket });
-    }
-}
-
-/// One direction of a socket with a limited number of bytes a second.
-#[derive(Debug, Default)]
-struct Pace {
-    /// Until then it is busy with the bytes before.
-    free_at: Option<Instant>,
-    alarm: Option<Pin<Box<Sleep>>>,
-}
-
-impl Pace {
-    /// How many bytes may move now, of at most `most`.
-    fn poll(&mut self, rate: Option<u64>, most: usize, cx: &mut Context<'_>) -> Poll<usize> {
-        let Some(rate) = rate else { return Poll::Ready(most) };
-        if let Some(free_at) = self.free_at
-            && free_at > Instant::now()
-        {
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(free_at)));
-            alarm.as_mut().reset(free_at);
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
-        // What goes in a fiftieth of a second goes at once.
-        Poll::Ready(most.min(usize::try_from(rate / 50).unwrap_or(usize::MAX).max(1)))
-    }
-
-    fn moved(&mut self, rate: Option<u64>, bytes: usize) {
-        if let Some(rate) = rate {
-            let takes = Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1));
-            self.free_at = Some(Instant::now() + takes);
-        }
     }
 }

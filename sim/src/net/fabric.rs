@@ -227,6 +227,13 @@ impl Fabric {
         }
     }
 
+    /// Whoever holds the socket ends the connection at once.
+    pub(super) fn abort(&mut self, now: Timestamp, id: EndId) {
+        if self.ends[id.0].state == State::Open {
+            self.reset(now, id);
+        }
+    }
+
     /// Ends a connection at once, and tells the peer.
     pub(super) fn reset(&mut self, now: Timestamp, id: EndId) {
         self.ends[id.0].die(io::ErrorKind::ConnectionReset);

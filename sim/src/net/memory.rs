@@ -214,6 +214,11 @@ impl Stream {
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local
     }
+
+    /// Ends the connection by a reset.
+    pub(crate) fn abort(self) {
+        self.network.act(|fabric, now| fabric.abort(now, self.id));
+    }
 }
 
 impl fmt::Debug for Stream {

@@ -111,6 +111,15 @@ impl Socket {
             Self::Memory(stream) => Ok(stream.local_addr()),
         }
     }
+
+    /// Ends the connection at once, and tells the peer: by a reset, or by the end of the stream on turmoil, where nothing
+    /// else can be said.
+    pub(crate) fn abort(self) {
+        match self {
+            Self::Turmoil(stream) => drop(stream),
+            Self::Memory(stream) => stream.abort(),
+        }
+    }
 }
 
 impl AsyncRead for Socket {
