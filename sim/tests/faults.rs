@@ -441,3 +441,23 @@ fn a_machine_without_power_is_silent_and_resets_what_comes_after_it_is_back() {
         assert!(at >= ms(4015) && at <= ms(4040), "{at:?} on {}", backend.name());
     });
 }
+
+#[test]
+fn the_line_of_a_client_is_as_the_plan_says_in_memory() {
+    let up = |change: fn(&mut Plan)| {
+        let mut plan = plan();
+        change(&mut plan);
+        let plan = Plan::from_json(&plan.to_json()).expect("the plan is valid");
+        let report = Simulation::of(plan).backend(Backend::Memory).run();
+        assert!(report.is_green(), "{report}");
+        connected(&report)[0]
+    };
+    let plain = up(|_| {});
+    let jittery = up(|plan| plan.clients[0].jitter_ms = 40);
+    assert!(jittery > plain && jittery < plain + ms(6 * 40), "{jittery:?}, {plain:?} without");
+    let narrow = up(|plan| plan.clients[0].bandwidth_bytes_per_s = Some(2000));
+    assert!(narrow > plain + ms(100), "{narrow:?}, {plain:?} without");
+    // The response comes in pieces, with a round trip between them.
+    let cramped = up(|plan| plan.clients[0].window_bytes = Some(40));
+    assert!(cramped > plain + ms(40), "{cramped:?}, {plain:?} without");
+}

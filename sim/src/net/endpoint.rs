@@ -72,7 +72,8 @@ pub(super) enum Fin {
 }
 
 impl Endpoint {
-    pub(super) fn new(host: usize, addr: SocketAddr, state: State, window: u64) -> Self {
+    /// `windows` are its own and its peer's: what each takes before somebody reads.
+    pub(super) fn new(host: usize, addr: SocketAddr, state: State, windows: (u64, u64)) -> Self {
         Self {
             host,
             addr,
@@ -81,7 +82,7 @@ impl Endpoint {
             unsent: VecDeque::new(),
             fin: Fin::NotYet,
             sent: 0,
-            allowed: window,
+            allowed: windows.1,
             lost: VecDeque::new(),
             timeout: RETRY_TIMEOUT_MIN,
             retries: 0,
@@ -89,7 +90,7 @@ impl Endpoint {
             last_arrival: Timestamp::ZERO,
             received: VecDeque::new(),
             read: 0,
-            granted: window,
+            granted: windows.0,
             ended: false,
         }
     }

@@ -63,6 +63,8 @@ struct Host {
     /// The port that is listened on, and who waits to be accepted.
     listener: Option<(u16, VecDeque<EndId>)>,
     next_port: u16,
+    /// What it takes of a connection before somebody reads.
+    window: u64,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,6 @@ pub(super) struct Fabric {
     events: BinaryHeap<Reverse<Scheduled>>,
     sequence: u64,
     woken: Vec<Woken>,
-    window: u64,
     jitter: ChaCha12Rng,
 }
 
@@ -88,7 +89,6 @@ impl Fabric {
             events: BinaryHeap::new(),
             sequence: 0,
             woken: Vec::new(),
-            window: WINDOW_BYTES,
             jitter,
         }
     }
@@ -97,8 +97,13 @@ impl Fabric {
         let index = self.hosts.len();
         let [.., high, low] = (index as u32 + 1).to_be_bytes();
         let ip = IpAddr::V4(Ipv4Addr::new(192, 168, high, low));
-        self.hosts.push(Host { ip, up: true, listener: None, next_port: PORT_FIRST });
+        self.hosts.push(Host { ip, up: true, listener: None, next_port: PORT_FIRST, window: WINDOW_BYTES });
         index
+    }
+
+    /// Of connections that begin from now on.
+    pub(super) fn set_window(&mut self, host: usize, bytes: u64) {
+        self.hosts[host].window = bytes;
     }
 
     pub(super) fn ip(&self, host: usize) -> IpAddr {
@@ -168,10 +173,12 @@ impl Fabric {
         from.next_port = from.next_port.checked_add(1).unwrap_or(PORT_FIRST);
         let remote = self.hosts.iter().position(|other| other.ip == to.ip());
         let id = EndId(self.ends.len());
-        let mut end = Endpoint::new(host, local, State::Connecting, self.window);
+        let own = self.hosts[host].window;
+        let peers = remote.map_or(WINDOW_BYTES, |remote| self.hosts[remote].window);
+        let mut end = Endpoint::new(host, local, State::Connecting, (own, peers));
         end.held = true;
         self.ends.push(end);
-        self.ends.push(Endpoint::new(remote.unwrap_or(NOWHERE), to, State::Idle, self.window));
+        self.ends.push(Endpoint::new(remote.unwrap_or(NOWHERE), to, State::Idle, (peers, own)));
         self.send(now, Packet { from: id, kind: Kind::Syn });
         id
     }
@@ -197,8 +204,8 @@ impl Fabric {
         take: impl FnMut(&[u8]),
         most: usize,
     ) -> io::Result<Option<usize>> {
-        let window = self.window;
         let end = &mut self.ends[id.0];
+        let window = self.hosts[end.host].window;
         let count = end.read(take, most)?;
         if end.state == State::Open
             && let Some(limit) = end.grant(window)

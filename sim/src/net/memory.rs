@@ -65,6 +65,15 @@ impl Network {
         self.act(|fabric, _| fabric.link(one.index, two.index).latency = latency);
     }
 
+    /// What the line between two hosts is like beyond its latency: how much longer a packet may take, and how many bytes a
+    /// second go each way.
+    pub(crate) fn set_quality(&self, one: &Host, two: &Host, jitter: Duration, bandwidth: Option<u64>) {
+        self.act(|fabric, _| {
+            let link = fabric.link(one.index, two.index);
+            (link.jitter, link.bandwidth) = (jitter, bandwidth);
+        });
+    }
+
     pub(crate) fn change(&self, one: &Host, two: &Host, change: LinkChange) {
         self.act(|fabric, now| fabric.change(now, one.index, two.index, change));
     }
@@ -140,6 +149,11 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn ip(&self) -> IpAddr {
         self.network.act(|fabric, _| fabric.ip(self.index))
+    }
+
+    /// What it takes of a connection before somebody reads, of those that begin from now on.
+    pub(crate) fn set_window(&self, bytes: u64) {
+        self.network.act(|fabric, _| fabric.set_window(self.index, bytes));
     }
 
     pub(crate) fn listen(&self, port: u16) -> Listener {

@@ -207,6 +207,66 @@ fn a_writer_waits_for_a_peer_that_does_not_read_and_goes_on_when_it_does() {
 }
 
 #[test]
+fn a_window_is_the_reader_s_own() {
+    tell(|pair| async move {
+        pair.server.set_window(1000);
+        let (mut near, mut far, _listener) = pair.connected().await;
+        let mut written = 0;
+        while let Ok(count) = timeout(ms(100), near.write(&[7; 50_000])).await {
+            written += count.expect("it is open");
+        }
+        assert_eq!(written, (64 << 10) + 1000);
+        let mut written = 0;
+        while let Ok(count) = timeout(ms(100), far.write(&[7; 50_000])).await {
+            written += count.expect("it is open");
+        }
+        assert_eq!(written, 128 << 10, "the other way it is the other's");
+        let mut all = vec![0; (64 << 10) + 1000];
+        far.read_exact(&mut all).await.expect("it all comes, a window at a time");
+    });
+}
+
+#[test]
+fn jitter_delays_packets_and_never_reorders_them() {
+    tell(|pair| async move {
+        pair.network.set_quality(&pair.client, &pair.server, ms(30), None);
+        let (mut near, mut far, _listener) = pair.connected().await;
+        let mut delays = Vec::new();
+        for byte in 0..40 {
+            let sent = Instant::now();
+            near.write_u8(byte).await.expect("it is open");
+            assert_eq!(far.read_u8().await.expect("it comes"), byte);
+            delays.push(sent.elapsed());
+        }
+        let (least, most) = (delays.iter().min().copied(), delays.iter().max().copied());
+        assert!(least.is_some_and(|least| least >= LATENCY && least < LATENCY + ms(5)), "{least:?}");
+        assert!(most.is_some_and(|most| most > LATENCY + ms(25) && most <= LATENCY + ms(31)), "{most:?}");
+        for byte in 0..40 {
+            near.write_u8(byte).await.expect("it is open");
+            sleep(ms(1)).await;
+        }
+        for byte in 0..40 {
+            assert_eq!(far.read_u8().await.expect("it comes"), byte);
+        }
+    });
+}
+
+#[test]
+fn a_narrow_line_carries_its_bytes_a_second() {
+    tell(|pair| async move {
+        pair.network.set_quality(&pair.client, &pair.server, ms(0), Some(10_000));
+        let (mut near, mut far, _listener) = pair.connected().await;
+        let since = pair.start.elapsed();
+        near.write_all(&[7; 10_000]).await.expect("the buffer takes it");
+        let mut all = [0; 10_000];
+        far.read_exact(&mut all).await.expect("it all comes");
+        // Seven packets, with 40 bytes of headers each.
+        let took = pair.start.elapsed() - since;
+        assert!(took > ms(1000 + 28) && took < ms(1000 + 28 + 15), "{took:?}");
+    });
+}
+
+#[test]
 fn leaving_bytes_unread_resets_and_having_read_them_ends() {
     tell(|pair| async move {
         let (mut near, far, _listener) = pair.connected().await;

@@ -53,6 +53,15 @@ pub struct ClientPlan {
     pub start_ms: u64,
     /// From its host to the exchange, one way.
     pub latency_ms: u64,
+    /// A packet takes at most so much longer; none overtakes another. In memory alone: turmoil has one latency for all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub jitter_ms: u64,
+    /// What its line carries, each way; without it, anything. In memory alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_bytes_per_s: Option<u64>,
+    /// What it takes from a peer before it reads; without it, 64 KiB. In memory alone: turmoil counts segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_bytes: Option<u64>,
     /// The connection's settings.
     pub config: ConfigPlan,
     /// How it reads the event stream.
@@ -294,6 +303,11 @@ impl ConfigPlan {
 
 /// The longest message that a plan's client takes: small, so that one too long is soon sent.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 128 << 10;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
 
 impl ClientPlan {
     pub(crate) fn is_read_promptly(&self) -> bool {

@@ -55,6 +55,11 @@ impl Plan {
         rule((1..=1024).contains(&self.clients.len()), "clients", "must name 1 to 1024 clients")?;
         for (index, client) in self.clients.iter().enumerate() {
             let path = format!("clients[{index}]");
+            let moves = |bytes: Option<u64>, field: &str| {
+                rule(bytes != Some(0), &format!("{path}.{field}"), "must be at least 1, or left out")
+            };
+            moves(client.bandwidth_bytes_per_s, "bandwidth_bytes_per_s")?;
+            moves(client.window_bytes, "window_bytes")?;
             let validity = client.config.to_config("ws://exchange:9000/").validate();
             if let Err(error) = validity {
                 return Err((format!("{path}.config"), error.to_string()));

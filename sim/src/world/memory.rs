@@ -87,6 +87,10 @@ impl Memory {
                 let own = network.host();
                 recorder.name(&format!("{CLIENT_PREFIX}{index}"), own.ip());
                 network.set_latency(&host, &own, ms(client.latency_ms));
+                network.set_quality(&host, &own, ms(client.jitter_ms), client.bandwidth_bytes_per_s);
+                if let Some(bytes) = client.window_bytes {
+                    own.set_window(bytes);
+                }
                 let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Memory(own.clone()));
                 env.set_stops(plan.stops(index));
                 let run = workload::run(env.clone(), client.clone(), plan.settle_ms, url(), kit.clone());

@@ -135,7 +135,16 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
             let start_ms = if index == 0 { 0 } else { shape.between(0, sea.start_max_ms) };
             let (latency_ms, config) = (latency.between(1, 40), draw_config(&mut config));
             let reader = draw_reader(&mut shape);
-            ClientPlan { start_ms, latency_ms, config: sea.settings(config), reader, script: Vec::new() }
+            ClientPlan {
+                start_ms,
+                latency_ms,
+                jitter_ms: 0,
+                bandwidth_bytes_per_s: None,
+                window_bytes: None,
+                config: sea.settings(config),
+                reader,
+                script: Vec::new(),
+            }
         })
         .collect();
     sea.make_equal(&mut clients);
