@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::planted::{self, Bug};
 use rand_chacha::{
     ChaCha12Rng,
     rand_core::{Rng, SeedableRng},
@@ -67,6 +68,7 @@ pub struct Backoff {
 impl Backoff {
     /// No attempt made yet; `seed` is the connection's, as its `Entropy` gave it.
     pub fn new(policy: BackoffPolicy, seed: [u8; 32]) -> Self {
+        let seed = if planted::alive(Bug::JitterShared) { [0; 32] } else { seed };
         Self { policy, rng: stream(seed, Purpose::Backoff), attempt: 0 }
     }
 
@@ -79,7 +81,10 @@ impl Backoff {
     /// the draw, and never above the policy's maximum.
     pub fn next_delay(&mut self, hint: Option<Duration>) -> Duration {
         self.attempt = self.attempt.saturating_add(1);
-        let bound = self.policy.bound(self.attempt);
+        let bound = match planted::alive(Bug::BackoffNotCapped) {
+            true => self.policy.initial * 2_u32.saturating_pow(self.attempt.min(16)),
+            false => self.policy.bound(self.attempt),
+        };
         let draw = self.rng.next_u64();
         let random = bound.mul_f64(self.policy.jitter.clamp(0.0, 1.0)).min(bound);
         let exact = bound - random;

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use crate::planted::{self, Bug};
+
 /// A result whose error is a [`TransportError`].
 pub type TransportResult<T> = Result<T, TransportError>;
 
@@ -222,6 +224,8 @@ impl TransportError {
             return false;
         }
         match self.inner.kind {
+            K::AuthRejected if planted::alive(Bug::AuthRejectionRetried) => true,
+            K::UpgradeRefused if planted::alive(Bug::RefusalRetried) => true,
             K::Config | K::Certificate | K::AuthRejected | K::Encode | K::Decode | K::Rejected => false,
             K::Closed | K::HandlerPanicked | K::DriverDropped => false,
             K::UpgradeRefused => match self.status() {
@@ -254,7 +258,7 @@ impl TransportError {
     /// The code of the peer's Close frame (RFC 6455, section 7.4).
     pub fn close_code(&self) -> Option<u16> {
         match self.inner.detail {
-            Detail::Close { code, .. } => code,
+            Detail::Close { code, .. } if !planted::alive(Bug::CloseCodeLost) => code,
             _ => None,
         }
     }

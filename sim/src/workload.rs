@@ -15,7 +15,7 @@ use std::{
 use futures_util::FutureExt;
 use hpx_transport::{
     TransportError, TransportResult,
-    env::{Clock, Timestamp},
+    env::Timestamp,
     websocket::{ConnectionHandle, ConnectionStream, SubscriptionGuard, Topic, Update, WsConfig, WsMessage},
 };
 use tokio::time::{Instant, Sleep, sleep_until};

@@ -212,6 +212,9 @@ impl ConnectionHandle {
         let Ok(_permit) = self.shared().sends().acquire().await else {
             return Err(self.shared().end_error());
         };
+        if planted::alive(Bug::ConfirmedTooEarly) {
+            return self.send(message).await;
+        }
         let timeout = self.shared().limits().request_timeout;
         Call { shared: self.shared(), step: Step::New { message, timeout, request: false } }.await.map(|_| ())
     }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::{ErrorKind, TransportError},
+    planted::{self, Bug},
     tls::MaybeTls,
 };
 
@@ -71,9 +72,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         max_message_size: usize,
         read_buffer_size: usize,
     ) -> Self {
+        let limit = if planted::alive(Bug::MessageSizeIgnored) { usize::MAX } else { max_message_size };
         Self {
             stream,
-            frames: FrameReader::new(&rest, max_message_size, read_buffer_size),
+            frames: FrameReader::new(&rest, limit, read_buffer_size),
             out: WriteBuffer::new(mask_seed),
             unflushed: false,
             progressed: false,

@@ -83,7 +83,7 @@ cargo sim                one run, or a few, one after the other
   SAVE=file      with SEED or PLAN: write the plan to this file
   PAGE=file      with SEED or PLAN: write a page of HTML to look at
   SHRINK=no      with SEED or PLAN: leave a failing plan as large as it is
-  PLANTED        hunt every planted bug; with SEEDS, over that range (default: 0..200); BUG=all is the same
+  PLANTED        hunt every planted bug; with SEEDS, over that range (default: 0..1000); BUG=all is the same
 cargo sim sweep          many runs at once; a table and what the faults struck at the end
   SEEDS=0..10000 (default: 0..1000)
   JOBS=2         runs at the same time (default: 2)
@@ -288,7 +288,7 @@ fn number(key: &str, value: &str) -> Result<u64, String> {
 }
 
 /// The seeds within which every planted bug must be found.
-const HUNT: Range<u64> = 0..200;
+const HUNT: Range<u64> = 0..1000;
 /// What the smallest machines that check this have cores for.
 const JOBS: usize = 2;
 /// Far above the cores of any machine: a typing error, and not a wish.
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(of(""), seed(42));
         let many = Task::Many { seeds: 3..9, out: OUT.to_owned(), setup: bug("x") };
         assert_eq!(of("SEEDS=3..9 BUG=x"), Ok(many));
-        assert_eq!(of("PLANTED"), Ok(Task::Planted(0..200)));
+        assert_eq!(of("PLANTED"), Ok(Task::Planted(0..1000)));
         assert_eq!(of("BUG=all SEEDS=0..5"), Ok(Task::Planted(0..5)));
         let plan = One {
             save: Some("q".to_owned()),

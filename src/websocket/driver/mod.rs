@@ -237,7 +237,12 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         for _ in 0..TURNS_MAX {
             match self.turn(cx) {
                 Turn::Again => {}
-                Turn::Rest => return Poll::Pending,
+                Turn::Rest => {
+                    if planted::alive(Bug::BusyLoop) {
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                }
                 Turn::Ended => return Poll::Ready(()),
                 Turn::Yield => break,
             }

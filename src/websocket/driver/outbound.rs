@@ -71,6 +71,11 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
         debug!(target: "hpx_transport", attempt, "dialing");
         self.wire = Wire::Dialing(self.open(attempt));
         self.unpolled = true;
+        #[cfg(hpx_planted)]
+        if planted::alive(Bug::ErrorAndCloseReconnect) && attempt > 0 {
+            let dialing = self.open(attempt);
+            self.stray.keep_dialing(dialing, Vec::new());
+        }
     }
 
     fn open(&mut self, attempt: u32) -> Dialing<E::Stream> {

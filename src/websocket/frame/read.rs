@@ -10,7 +10,10 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
 
 use super::{FIN, MASKED, Opcode};
-use crate::websocket::message::{Text, WsMessage};
+use crate::{
+    planted::{self, Bug},
+    websocket::message::{Text, WsMessage},
+};
 
 /// What the peer said.
 #[derive(Debug, PartialEq, Eq)]
@@ -157,6 +160,9 @@ impl FrameReader {
     }
 
     fn parse_header(&mut self) -> Result<Option<Header>, FrameError> {
+        if planted::alive(Bug::SplitHeaderLost) && self.buffer.len() == 1 {
+            self.buffer.clear();
+        }
         let &[first, second, ref rest @ ..] = &self.buffer[..] else { return Ok(None) };
         if first & RESERVED != 0 {
             return Err(FrameError::Protocol("a reserved bit is set and no extension was agreed on"));
@@ -238,7 +244,11 @@ impl Partial {
 }
 
 fn text(bytes: Bytes) -> Result<Text, FrameError> {
-    Text::try_from(bytes).map_err(|_| FrameError::NotUtf8)
+    let text = Text::try_from(bytes);
+    if planted::alive(Bug::HostileBytesPanic) {
+        return Ok(text.expect("peers send UTF-8"));
+    }
+    text.map_err(|_| FrameError::NotUtf8)
 }
 
 /// RFC 6455, sections 5.5.1 and 7.4.

@@ -36,11 +36,13 @@ impl Session {
     pub(super) fn retry_after(&mut self, now: Timestamp, cause: TransportError) {
         self.drop_link(now, &cause);
         let attempts = self.backoff.attempt();
-        if self.config.max_attempts.is_some_and(|max| attempts >= max) {
+        let extra = u32::from(planted::alive(Bug::MaxAttemptsOffByOne));
+        if self.config.max_attempts.is_some_and(|max| attempts >= max + extra) {
             self.end(CloseCause::RetriesExhausted { attempts, last: cause });
             return;
         }
-        let delay = self.backoff.next_delay(cause.retry_after());
+        let hint = cause.retry_after().filter(|_| !planted::alive(Bug::RetryAfterIgnored));
+        let delay = self.backoff.next_delay(hint);
         self.enter(Phase::Backoff { until: now + delay });
         self.actions.push(Action::Emit(Event::Retrying { attempt: self.backoff.attempt(), delay, cause }));
     }
@@ -51,6 +53,8 @@ impl Session {
         self.write_blocked_since = None;
         self.early.clear();
         self.actions.push(Action::Hangup { say_goodbye: self.phase.link_is_up() });
+        #[cfg(hpx_planted)]
+        self.write_again();
         let actions = &mut self.actions;
         self.pending.lose_written(|key| {
             let error = TransportError::with_source(
@@ -69,10 +73,23 @@ impl Session {
         }
     }
 
+    /// What a careless author does who wants nothing to be lost.
+    #[cfg(hpx_planted)]
+    fn write_again(&mut self) {
+        let written = std::mem::take(&mut self.written);
+        if planted::alive(Bug::ReplayedWrite) {
+            self.outbox.extend(written.into_iter().map(super::Queued::Plain));
+        }
+    }
+
     pub(super) fn close(&mut self, now: Timestamp, cause: CloseCause) {
         match self.phase {
             Phase::Closing { .. } | Phase::Closed => {}
             Phase::Backoff { .. } if planted::alive(Bug::DeafBackoff) => self.unheard = Some(cause),
+            Phase::Backoff { .. } if planted::alive(Bug::CloseReconnectsFirst) => {
+                self.dial(now);
+                self.unheard = Some(cause);
+            }
             Phase::Idle | Phase::Dialing { .. } | Phase::Backoff { .. } => {
                 self.actions.push(Action::Hangup { say_goodbye: false });
                 self.end(cause);
@@ -91,10 +108,16 @@ impl Session {
             self.actions.push(Action::Write(Outgoing::Close));
         }
         self.heartbeat = None;
+        if planted::alive(Bug::CloseLosesSends) {
+            self.outbox.clear();
+        }
         let deadline = now + self.config.close_timeout;
         self.enter(Phase::Closing { deadline, cause, said: !was_ready });
         let actions = &mut self.actions;
         let pending = &mut self.pending;
+        if planted::alive(Bug::PendingHangsAtClose) {
+            return;
+        }
         pending.fail_requests(|key, progress| {
             let delivery =
                 if progress == Progress::Written { Delivery::MaybeSent } else { Delivery::NotSent };
@@ -111,7 +134,9 @@ impl Session {
         self.pending.clear(|key, progress| {
             let delivery =
                 if progress == Progress::Written { Delivery::MaybeSent } else { Delivery::NotSent };
-            actions.push(Action::Answer(key, Err(error.clone().with_delivery(delivery))));
+            if !planted::alive(Bug::PendingHangsAtClose) {
+                actions.push(Action::Answer(key, Err(error.clone().with_delivery(delivery))));
+            }
         });
         self.heartbeat = None;
         self.write_blocked_since = None;

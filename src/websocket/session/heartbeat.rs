@@ -11,7 +11,10 @@
 
 use std::time::Duration;
 
-use crate::env::Timestamp;
+use crate::{
+    env::Timestamp,
+    planted::{self, Bug},
+};
 
 #[derive(Debug)]
 pub(super) struct Heartbeat {
@@ -58,6 +61,14 @@ impl Heartbeat {
     pub(super) fn beat(&mut self, now: Timestamp) -> Beat {
         match self.state {
             State::Awaiting(deadline) if deadline <= now => Beat::Dead,
+            // The last pong came in when the last ping was answered: an interval ago.
+            State::Resting
+                if planted::alive(Bug::PongAgeAtPingTicks)
+                    && self.next_ping <= now
+                    && self.interval > self.timeout =>
+            {
+                Beat::Dead
+            }
             State::Resting if self.next_ping <= now => {
                 self.state = State::Queued;
                 self.next_ping = now + self.interval;

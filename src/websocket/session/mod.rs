@@ -79,6 +79,9 @@ pub(crate) struct Session {
     ending: Option<CloseCause>,
     /// A close that came while a planted bug was not listening.
     unheard: Option<CloseCause>,
+    /// The requests of this link, for a planted bug that writes them again.
+    #[cfg(hpx_planted)]
+    written: VecDeque<WsMessage>,
     actions: Vec<Action>,
 }
 
@@ -108,6 +111,8 @@ impl Session {
             write_room: true,
             ending: None,
             unheard: None,
+            #[cfg(hpx_planted)]
+            written: VecDeque::new(),
             actions: Vec::new(),
         }
     }
@@ -142,6 +147,9 @@ impl Session {
     /// A caller queued something for the wire.
     pub(crate) fn handle_command(&mut self, now: Timestamp, command: DataCommand) {
         match command {
+            DataCommand::Send { message } if planted::alive(Bug::SendsReordered) => {
+                self.outbox.push_front(Queued::Plain(message));
+            }
             DataCommand::Send { message } => self.outbox.push_back(Queued::Plain(message)),
             DataCommand::Request { key, message, timeout } => {
                 self.queue_for(now, key, message, Kind::Reply, timeout);
@@ -235,6 +243,9 @@ impl Session {
 
     /// Takes what is to be done, in order. Everything that may be written by now is among it.
     pub(crate) fn take_actions(&mut self, actions: &mut Vec<Action>) {
+        if planted::alive(Bug::SendsBeforeSub) {
+            self.release_outbox();
+        }
         self.reconcile_topics();
         self.release_outbox();
         if let Some(cause) = self.ending.take() {
@@ -338,6 +349,7 @@ impl Session {
 
     fn link_up(&mut self, now: Timestamp, greetings: Vec<WsMessage>, auth: Option<WsMessage>) {
         self.epoch.0 += 1;
+        assert!(!planted::alive(Bug::Canary), "the canary sings");
         self.write_room = true;
         self.write_blocked_since = None;
         for message in greetings {
@@ -354,6 +366,11 @@ impl Session {
 
     fn become_ready(&mut self, now: Timestamp) {
         self.enter(Phase::Ready { since: now });
+        if planted::alive(Bug::CloseReconnectsFirst)
+            && let Some(cause) = self.unheard.take()
+        {
+            return self.close(now, cause);
+        }
         self.heartbeat = self
             .config
             .ping_interval
@@ -362,7 +379,9 @@ impl Session {
             self.backoff.reset();
         }
         // Order matters: subscriptions are on the wire before the user hears of the link, and before queued sends.
-        self.reconcile_topics();
+        if !planted::alive(Bug::SendsBeforeSub) {
+            self.reconcile_topics();
+        }
         self.actions.push(Action::Emit(Event::Connected { epoch: self.epoch }));
         for message in std::mem::take(&mut self.early) {
             self.actions.push(Action::Emit(Event::Message(message)));
@@ -407,7 +426,9 @@ impl Session {
     /// Says the difference between the topics desired and those told.
     fn reconcile_topics(&mut self) {
         // A peer that doesn't read is told later, and then only of what is still different.
-        if !matches!(self.phase, Phase::Ready { .. }) || !self.write_room || !self.topics.has_changes() {
+        let early = planted::alive(Bug::SubBeforeAuth) && self.phase.link_is_up();
+        let ready = matches!(self.phase, Phase::Ready { .. }) || early;
+        if !ready || !self.write_room || !self.topics.has_changes() {
             return;
         }
         let difference = self.topics.reconcile();
@@ -457,6 +478,8 @@ impl Session {
                 Queued::Of(key) => match self.pending.release(key) {
                     Some((message, Kind::Reply)) => {
                         bytes += message.as_bytes().len();
+                        #[cfg(hpx_planted)]
+                        self.written.push_back(message.clone());
                         self.actions.push(Action::Write(Outgoing::Request { key, message }));
                     }
                     Some((message, Kind::Confirmation)) => {
@@ -497,11 +520,17 @@ impl Session {
     }
 
     fn write_deadline(&self) -> Option<Timestamp> {
+        if planted::alive(Bug::WriteWithoutDeadline) {
+            return None;
+        }
         let blocked = self.write_blocked_since.filter(|_| !matches!(self.phase, Phase::Closing { .. }))?;
         Some(blocked + self.config.write_timeout)
     }
 
     fn expire(&mut self, now: Timestamp) {
+        if planted::alive(Bug::RequestDeadlineIgnored) {
+            return;
+        }
         let actions = &mut self.actions;
         self.pending.expire(now, |key, progress, kind| {
             let (text, delivery) = match (kind, progress) {

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use super::port::{INDEX_MASK, Key};
 use crate::{
     env::Timestamp,
+    planted::{self, Bug},
     websocket::{
         message::{RequestId, WsMessage},
         protocol::RouteId,
@@ -127,6 +128,8 @@ impl PendingRequestStore {
             },
             RouteId::Text(text) => *self.named.get(&RequestId::text(text.as_ref()))?,
         };
+        #[cfg(hpx_planted)]
+        let key = self.careless(key);
         let entry = self.entry(key)?;
         let named = match id {
             RouteId::Number(number) => {
@@ -139,6 +142,16 @@ impl PendingRequestStore {
         }
         self.remove(key.index as usize);
         Some(key)
+    }
+
+    /// The key of whoever is in that place now.
+    #[cfg(hpx_planted)]
+    fn careless(&self, key: Key) -> Key {
+        let entry = self.entries.get(key.index as usize).and_then(Option::as_ref);
+        match entry.filter(|_| planted::alive(Bug::StaleReplyAccepted)) {
+            Some(entry) => Key { index: key.index, generation: entry.generation },
+            None => key,
+        }
     }
 
     /// Takes every entry whose deadline has come.
@@ -155,6 +168,10 @@ impl PendingRequestStore {
             }
             let key = Key { index: index as u32, generation: entry.generation };
             let (progress, kind) = entry.progress();
+            if planted::alive(Bug::ExpiredStillWritten) && progress == Progress::Queued {
+                expired(key, progress, kind);
+                continue;
+            }
             self.remove(index);
             expired(key, progress, kind);
         }
@@ -164,6 +181,9 @@ impl PendingRequestStore {
 
     /// Takes every entry that was written: its link is lost.
     pub(super) fn lose_written(&mut self, mut lost: impl FnMut(Key)) {
+        if planted::alive(Bug::StaleEpochAccepted) {
+            return;
+        }
         for index in 0..self.entries.len() {
             if let Some(Entry { generation, state: State::Written, .. }) = &self.entries[index] {
                 let key = Key { index: index as u32, generation: *generation };

@@ -11,7 +11,10 @@
 
 use hashbrown::HashMap;
 
-use crate::websocket::message::Topic;
+use crate::{
+    planted::{self, Bug},
+    websocket::message::Topic,
+};
 
 /// A topic's place in the store. Reused after the topic is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +62,12 @@ impl SubscriptionStore {
             Some(index) => *index,
             None => self.add(topic.clone()),
         };
+        if planted::alive(Bug::DoubleSub)
+            && desired
+            && let Some(entry) = &mut self.entries[index]
+        {
+            entry.told = false;
+        }
         let told = self.entries[index].as_ref().is_some_and(|entry| entry.told);
         match &mut self.entries[index] {
             Some(_) if !desired && !told => self.remove(index),

@@ -6,7 +6,10 @@
 
 use std::{collections::VecDeque, task::Waker};
 
-use crate::websocket::event::{ConnectionEpoch, Event};
+use crate::{
+    planted::{self, Bug},
+    websocket::event::{ConnectionEpoch, Event},
+};
 
 #[derive(Debug)]
 pub(super) struct EventQueue {
@@ -65,10 +68,16 @@ impl EventQueue {
                     self.lifecycle += 1;
                 }
                 self.closed = true;
+                if planted::alive(Bug::TerminalEventLost) && self.lifecycle >= self.capacity {
+                    return self.reader.take();
+                }
                 self.lifecycle += 1;
             }
             _ => {
                 if self.lifecycle >= self.capacity {
+                    if planted::alive(Bug::LifecycleEventLost) {
+                        return None;
+                    }
                     self.make_room();
                 }
                 self.lifecycle += 1;

@@ -8,7 +8,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::websocket::{event::ConnectionEpoch, message::WsMessage};
+use crate::{
+    planted::{self, Bug},
+    websocket::{event::ConnectionEpoch, message::WsMessage},
+};
 
 /// One thing a guard may be told, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +100,9 @@ impl FeedQueue {
     pub(crate) fn mark_epoch(&self, epoch: ConnectionEpoch) -> Option<Option<Waker>> {
         let mut inner = self.inner.lock();
         let before = inner.epoch.replace(epoch)?;
+        if planted::alive(Bug::GapNotMarked) {
+            return None;
+        }
         if before == epoch || inner.ended {
             return None;
         }
@@ -133,7 +139,11 @@ impl FeedQueue {
         if let Some((from, to)) = gap {
             into.push_front(Update::Gap { from, to });
         }
-        if missed > 0 {
+        if missed > 0 && planted::alive(Bug::LaggingGuardEnds) {
+            into.clear();
+            return Taken::Ended;
+        }
+        if missed > 0 && !planted::alive(Bug::LagNotTold) {
             into.push_front(Update::Lagged(missed));
         }
         Taken::Updates

@@ -117,7 +117,10 @@ impl Shared {
             status: Mutex::new(Status::default()),
             epoch: AtomicU64::new(0),
             changed: Notify::new(),
-            sends: Semaphore::new(limits.command_channel_capacity),
+            sends: Semaphore::new(match planted::alive(Bug::SendQueueUnbounded) {
+                true => Semaphore::MAX_PERMITS / 2,
+                false => limits.command_channel_capacity,
+            }),
             limits,
         })
     }
@@ -143,7 +146,7 @@ impl Shared {
         let mut inbox = self.inbox.lock();
         inbox.refuse_if_closing()?;
         let limit = self.limits.max_pending_requests;
-        if request && inbox.slots.requests() >= limit {
+        if request && inbox.slots.requests() >= limit && !planted::alive(Bug::QueueUnbounded) {
             let text = format!("max_pending_requests of {limit} are waiting");
             return Err(TransportError::new(ErrorKind::CapacityExceeded, text));
         }
@@ -228,7 +231,11 @@ impl Shared {
         if !self.topics.lock().add(topic, Arc::clone(&guard)) {
             return Err(TransportError::new(ErrorKind::Closed, "the connection has ended"));
         }
-        self.mark_topics();
+        if !planted::alive(Bug::SubscribeUnheard) {
+            self.mark_topics();
+        } else {
+            self.inbox.lock().topics_marked = true;
+        }
         Ok(guard)
     }
 
@@ -387,7 +394,8 @@ impl Shared {
                 false
             }
             Action::Write(Outgoing::Request { key, message }) => {
-                let keep = slots.is_waiting(*key) || planted::alive(Bug::GhostRequest);
+                let ghost = planted::alive(Bug::GhostRequest) || planted::alive(Bug::ExpiredStillWritten);
+                let keep = slots.is_waiting(*key) || ghost;
                 if !keep {
                     graveyard.push(message.clone());
                 }
@@ -462,6 +470,9 @@ impl Shared {
         }
         inbox.ended = Some(error.clone());
         for key in inbox.slots.waiting() {
+            if planted::alive(Bug::PendingHangsAtClose) {
+                break;
+            }
             if let Ok(waker) = inbox.slots.answer(key, Err(error.clone())) {
                 wakers.push(waker);
             }
@@ -474,7 +485,9 @@ impl Shared {
         drop(data);
         self.sends.close();
         let guards = self.topics.lock().end();
-        wakers.extend(guards.iter().filter_map(|guard| guard.end()));
+        if !planted::alive(Bug::GuardOutlivesDriver) {
+            wakers.extend(guards.iter().filter_map(|guard| guard.end()));
+        }
         // Order matters: whoever hears of the end finds the state closed.
         let epoch = self.epoch();
         self.show(ConnectionState::Closed, epoch);

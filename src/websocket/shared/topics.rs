@@ -9,7 +9,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::feed::FeedQueue;
-use crate::websocket::message::Topic;
+use crate::{
+    planted::{self, Bug},
+    websocket::message::Topic,
+};
 
 #[derive(Debug)]
 pub(super) struct Topics {
@@ -25,6 +28,8 @@ pub(super) struct Topics {
 struct Entry {
     guards: Vec<Arc<FeedQueue>>,
     marked: bool,
+    /// Its last guard was dropped since the driver looked. Asked by a planted bug alone.
+    emptied: bool,
 }
 
 impl Topics {
@@ -52,10 +57,14 @@ impl Topics {
     /// Removes a guard. False if it was not a member any more.
     pub(super) fn remove(&mut self, topic: &Topic, guard: &Arc<FeedQueue>) -> bool {
         let Some(entry) = self.entries.get_mut(topic) else { return false };
-        let Some(index) = entry.guards.iter().position(|other| Arc::ptr_eq(other, guard)) else {
+        let stranger = planted::alive(Bug::UnsubscribeStaleGeneration) && !entry.guards.is_empty();
+        let Some(index) =
+            entry.guards.iter().position(|other| Arc::ptr_eq(other, guard)).or(stranger.then_some(0))
+        else {
             return false;
         };
         entry.guards.swap_remove(index);
+        entry.emptied |= entry.guards.is_empty();
         self.live -= usize::from(entry.guards.is_empty());
         self.mark(topic);
         true
@@ -78,7 +87,12 @@ impl Topics {
         for topic in std::mem::take(&mut self.marked) {
             let Some(entry) = self.entries.get_mut(&topic) else { continue };
             entry.marked = false;
-            let guards = entry.guards.clone();
+            let emptied = std::mem::take(&mut entry.emptied) && planted::alive(Bug::DropAndResubscribe);
+            let guards = if emptied { Vec::new() } else { entry.guards.clone() };
+            if emptied && !entry.guards.is_empty() {
+                taken.push((topic, guards));
+                continue;
+            }
             if guards.is_empty() {
                 self.entries.remove(&topic);
             }
