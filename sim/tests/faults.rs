@@ -461,3 +461,55 @@ fn the_line_of_a_client_is_as_the_plan_says_in_memory() {
     let cramped = up(|plan| plan.clients[0].window_bytes = Some(40));
     assert!(cramped > plain + ms(40), "{cramped:?}, {plain:?} without");
 }
+
+/// Every kind of fault there is at a socket, a dial or a clock, one after the other and some at once.
+fn everything() -> Vec<Fault> {
+    let cut = |way, how| FaultKind::Cut { way, byte: 150, how };
+    vec![
+        fault(on(Moment::UpgradeByte { dial: 1, byte: 60 }), 0, FaultKind::Reset),
+        fault(at(0), 150, FaultKind::Dns(DnsFault::DeadFirst { refuses: true })),
+        fault(at(150), 300, FaultKind::Connect(ConnectFault::Slow { by_ms: 40 })),
+        fault(at(300), 900, FaultKind::Dribble { bytes: 5 }),
+        fault(at(900), 1500, FaultKind::ClockSkew { ppm: 200_000 }),
+        fault(on(Moment::Connected(1)), 700, FaultKind::Throttle { bytes_per_s: 900 }),
+        fault(at(1500), 800, FaultKind::Stall { after_bytes: 30 }),
+        fault(at(2000), 0, FaultKind::ClockJump { by_ms: -86_400_000 }),
+        fault(at(2100), 400, FaultKind::Pause),
+        fault(at(2600), 700, FaultKind::HalfOpen),
+        fault(at(3200), 700, cut(Way::Read, CutHow::End)),
+        fault(at(3900), 500, cut(Way::Write, CutHow::Reset)),
+        fault(at(4400), 600, FaultKind::Corrupt { byte: 140, mask: 0x20 }),
+        fault(at(4500), 600, FaultKind::Connect(ConnectFault::Refused)),
+        fault(at(5200), 600, FaultKind::PartialWrites { bytes: 4 }),
+        fault(at(5300), 300, FaultKind::Dns(DnsFault::NxDomain)),
+        fault(at(5800), 900, FaultKind::ClockSkew { ppm: -400_000 }),
+        fault(at(6400), 600, FaultKind::Connect(ConnectFault::Silent)),
+        fault(at(7000), 500, FaultKind::Dns(DnsFault::Slow { by_ms: 120 })),
+        fault(on(Moment::PingSent(2)), 300, FaultKind::Pause),
+    ]
+}
+
+#[test]
+fn a_plan_of_every_fault_is_the_same_run_in_every_process() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faults");
+    std::fs::create_dir_all(&folder).expect("cargo's folder for tests can be written to");
+    let mut plan = plan();
+    plan.clients[0].script.extend(
+        (1..8)
+            .map(|label| step(900 * label, Op::Request { label, reply_after_ms: 30 * label, cancel: None })),
+    );
+    plan.faults = everything();
+    plan.clients[0].script.sort_by_key(|step| step.at_ms);
+    let file = folder.join("everything.json");
+    std::fs::write(&file, plan.to_json()).expect("it can be written");
+    for backend in Backend::ALL {
+        let report = Simulation::of(plan.clone()).backend(backend).run();
+        assert!(report.is_green(), "{}:\n{report}", backend.name());
+        let words = [format!("PLAN={}", file.display()), format!("BACKEND={}", backend.name())];
+        let mut other = std::process::Command::new(env!("CARGO_BIN_EXE_sim"));
+        let output = other.arg("trace").args(words).current_dir(&folder).output().expect("the binary runs");
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let digest = format!("digest {}", report.digests());
+        assert_eq!(out.lines().last(), Some(digest.as_str()), "{}", backend.name());
+    }
+}

@@ -12,6 +12,8 @@ mod pace;
 mod pause;
 mod registry;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
@@ -90,7 +92,8 @@ impl SimEnv {
 
     /// Moves its wall clock.
     pub(crate) fn jump(&self, by_ms: i64) {
-        self.registry().jumped_ms += by_ms;
+        let mut registry = self.registry();
+        registry.jumped_ms = registry.jumped_ms.saturating_add(by_ms);
     }
 
     /// Where the upgrade response of a dial stops being read until the world has taken note.
