@@ -265,7 +265,12 @@ fn throttled(tick_ms: u64) {
 
 #[test]
 fn a_dribble_and_partial_writes_take_less_than_they_are_offered_and_lose_nothing() {
-    for kind in [FaultKind::Dribble { bytes: 3 }, FaultKind::PartialWrites { bytes: 3 }] {
+    let pieces = [
+        FaultKind::Dribble { bytes: 1 },
+        FaultKind::Dribble { bytes: 3 },
+        FaultKind::PartialWrites { bytes: 1 },
+    ];
+    for kind in pieces {
         tell(fault(at(0), 4000, kind), |report, _| {
             let blocked = sockets(report).any(|(_, log)| matches!(log, SocketLog::Blocked { socket: 1 }));
             assert!(blocked, "the upgrade request is longer than 3 bytes");

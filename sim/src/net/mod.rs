@@ -125,7 +125,24 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Turmoil(stream) => Pin::new(stream).poll_read(cx, buf),
+            // turmoil gives a segment at a time, a kernel what there is: many small ones would look like an attack.
+            Self::Turmoil(stream) => {
+                let before = buf.filled().len();
+                loop {
+                    let had = buf.filled().len();
+                    let poll = Pin::new(&mut *stream).poll_read(cx, buf);
+                    if !matches!(poll, Poll::Ready(Ok(()))) && had > before {
+                        // The end, or the error, is there again at the next read.
+                        return Poll::Ready(Ok(()));
+                    }
+                    if !matches!(poll, Poll::Ready(Ok(())))
+                        || buf.filled().len() == had
+                        || buf.remaining() == 0
+                    {
+                        return poll;
+                    }
+                }
+            }
             Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
