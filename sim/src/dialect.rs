@@ -1,6 +1,12 @@
 //! The language of the mock exchange, and the handler that speaks it.
 
+use std::{borrow::Cow, fmt};
+
 use hpx_transport::websocket::{MessageKind, ProtocolHandler, RequestId, Topic, WsMessage};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Value, json};
 
 /// The exchange's side of a protocol: the counterpart of a [`ProtocolHandler`].
@@ -92,19 +98,15 @@ pub struct SimDialect;
 
 impl Dialect for SimDialect {
     fn read(&self, text: &str) -> Heard {
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return Heard::Other };
-        let id = value["id"].clone();
-        let topics = || {
-            let names = value["topics"].as_array().into_iter().flatten();
-            names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
-        };
-        let label = value["label"].as_u64().unwrap_or_default();
-        match value["op"].as_str() {
+        let Ok(words) = serde_json::from_str::<Words<'_>>(text) else { return Heard::Other };
+        let (id, topics) = (words.id.to_value(), words.topics.texts());
+        let label = words.label.number().unwrap_or_default();
+        match words.op.text() {
             Some("auth") => Heard::Auth,
-            Some("sub") => Heard::Subscribe { id, topics: topics() },
-            Some("unsub") => Heard::Unsubscribe { id, topics: topics() },
+            Some("sub") => Heard::Subscribe { id, topics },
+            Some("unsub") => Heard::Unsubscribe { id, topics },
             Some("req") => {
-                Heard::Request { id, label, reply_after_ms: value["after"].as_u64().unwrap_or_default() }
+                Heard::Request { id, label, reply_after_ms: words.after.number().unwrap_or_default() }
             }
             Some("msg") => Heard::Message { label },
             _ => Heard::Other,
@@ -112,15 +114,15 @@ impl Dialect for SimDialect {
     }
 
     fn request(&self, label: u64, reply_after_ms: u64) -> String {
-        json!({"op": "req", "label": label, "after": reply_after_ms}).to_string()
+        format!(r#"{{"after":{reply_after_ms},"label":{label},"op":"req"}}"#)
     }
 
     fn message(&self, label: u64) -> String {
-        json!({"op": "msg", "label": label}).to_string()
+        format!(r#"{{"label":{label},"op":"msg"}}"#)
     }
 
     fn auth_accepted(&self) -> String {
-        json!({"auth": "ok"}).to_string()
+        r#"{"auth":"ok"}"#.to_owned()
     }
 
     fn auth_rejected(&self) -> Option<String> {
@@ -128,25 +130,138 @@ impl Dialect for SimDialect {
     }
 
     fn acknowledge(&self, id: &Value) -> Option<String> {
-        Some(json!({"id": id, "ack": true}).to_string())
+        Some(format!(r#"{{"ack":true,"id":{id}}}"#))
     }
 
     fn reply(&self, id: &Value, label: u64, conn: u64) -> String {
-        json!({"id": id, "label": label, "conn": conn}).to_string()
+        format!(r#"{{"conn":{conn},"id":{id},"label":{label}}}"#)
     }
 
     fn push(&self, topic: &str, sequence: u64, conn: u64) -> String {
-        json!({"topic": topic, "seq": sequence, "conn": conn}).to_string()
+        // A topic may hold what JSON escapes.
+        format!(r#"{{"conn":{conn},"seq":{sequence},"topic":{}}}"#, Value::from(topic))
     }
 
     fn read_reply(&self, text: &str) -> Option<(u64, u64)> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        Some((value["label"].as_u64()?, value["conn"].as_u64()?))
+        let words: Words<'_> = serde_json::from_str(text).ok()?;
+        Some((words.label.number()?, words.conn.number()?))
     }
 
     fn read_push(&self, text: &str) -> Option<(u64, u64)> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        Some((value["seq"].as_u64()?, value["conn"].as_u64()?))
+        let words: Words<'_> = serde_json::from_str(text).ok()?;
+        Some((words.seq.number()?, words.conn.number()?))
+    }
+}
+
+/// A message, as far as the dialect goes. Every message is read by several who watch, so nothing of it is copied, and a field
+/// of another type than it should be is no error: bytes of it may have been changed on the way.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Words<'a> {
+    #[serde(borrow)]
+    op: Word<'a>,
+    id: Word<'a>,
+    topic: Word<'a>,
+    topics: Word<'a>,
+    auth: Word<'a>,
+    label: Word<'a>,
+    after: Word<'a>,
+    conn: Word<'a>,
+    seq: Word<'a>,
+}
+
+/// The value of a field.
+#[derive(Default)]
+enum Word<'a> {
+    #[default]
+    Absent,
+    Number(u64),
+    Text(Cow<'a, str>),
+    List(Vec<Word<'a>>),
+    Other,
+}
+
+impl Word<'_> {
+    fn is_there(&self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+
+    fn number(&self) -> Option<u64> {
+        if let Self::Number(number) = self { Some(*number) } else { None }
+    }
+
+    fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let Self::List(words) = self else { return Vec::new() };
+        words.iter().filter_map(|word| word.text().map(str::to_owned)).collect()
+    }
+
+    fn to_value(&self) -> Value {
+        match self {
+            Self::Number(number) => Value::from(*number),
+            Self::Text(text) => Value::from(text.as_ref()),
+            _ => Value::Null,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Word<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyWord)
+    }
+}
+
+struct AnyWord;
+
+impl<'de> Visitor<'de> for AnyWord {
+    type Value = Word<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Word::Number(number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Word::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Word::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Word::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Word::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Word::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Word::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut words = Vec::new();
+        while let Some(word) = list.next_element()? {
+            words.push(word);
+        }
+        Ok(Word::List(words))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Word::Other)
     }
 }
 
@@ -156,10 +271,10 @@ pub struct SimHandler;
 
 impl ProtocolHandler for SimHandler {
     fn classify_message(&self, text: &str) -> MessageKind {
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return MessageKind::Unknown };
-        if value.get("id").is_some() {
+        let Ok(words) = serde_json::from_str::<Words<'_>>(text) else { return MessageKind::Unknown };
+        if words.id.is_there() {
             MessageKind::Response
-        } else if value.get("topic").is_some() {
+        } else if words.topic.is_there() {
             MessageKind::Update
         } else {
             MessageKind::System
@@ -167,13 +282,13 @@ impl ProtocolHandler for SimHandler {
     }
 
     fn extract_request_id(&self, text: &str) -> Option<RequestId> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        RequestId::number(value["id"].as_u64()?)
+        let words: Words<'_> = serde_json::from_str(text).ok()?;
+        RequestId::number(words.id.number()?)
     }
 
     fn extract_topic(&self, text: &str) -> Option<Topic> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        value["topic"].as_str().map(Topic::from)
+        let words: Words<'_> = serde_json::from_str(text).ok()?;
+        words.topic.text().map(Topic::from)
     }
 
     fn build_subscribe(&self, topics: &[Topic], id: RequestId) -> WsMessage {
@@ -189,7 +304,7 @@ impl ProtocolHandler for SimHandler {
     }
 
     fn is_auth_success(&self, text: &str) -> bool {
-        serde_json::from_str::<Value>(text).is_ok_and(|value| value["auth"] == "ok")
+        serde_json::from_str::<Words<'_>>(text).is_ok_and(|words| words.auth.text() == Some("ok"))
     }
 
     fn is_auth_failure(&self, text: &str) -> bool {
