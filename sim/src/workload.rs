@@ -280,12 +280,12 @@ impl Actor {
     fn poll_guards(&mut self, cx: &mut Context<'_>) {
         for guard in self.guards.keys().copied().collect::<Vec<_>>() {
             while let Some(subscription) = self.guards.get_mut(&guard) {
-                let topic = subscription.topic().to_string();
                 let next = pin!(subscription.next_update()).poll(cx);
                 let update = match next {
                     Poll::Pending => break,
                     Poll::Ready(update) => update,
                 };
+                let topic = subscription.topic().to_string();
                 let log = match update {
                     Some(Update::Message(message)) => {
                         let push = message.as_text().and_then(|text| self.dialect.read_push(text));

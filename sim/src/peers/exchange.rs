@@ -18,12 +18,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_tungstenite::{
-    WebSocketStream, accept_hdr_async,
+    WebSocketStream, accept_hdr_async_with_config,
     tungstenite::{
         Error, Message,
         handshake::server::{ErrorResponse, Request, Response},
         http::HeaderValue,
-        protocol::{CloseFrame, frame::coding::CloseCode},
+        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -163,7 +163,7 @@ impl Exchange {
         let exchange = self.clone();
         let pipe = Pipe::new(stream, move || adversary::slowness(exchange.behaviour(client, behaviour)));
         let greeter = Greeter { refusal, lies: behaviour == Some(Behaviour::BadAcceptKey) };
-        let mut ws = match accept_hdr_async(pipe, greeter).await {
+        let mut ws = match accept_hdr_async_with_config(pipe, greeter, Some(small_buffers())).await {
             Ok(ws) => ws,
             Err(error) => {
                 let Some((status, _)) = refusal else { return format!("no upgrade: {error}") };
@@ -480,6 +480,12 @@ async fn silence(socket: &mut Pipe) -> String {
 
 /// An id that no client's requests come to.
 const UNKNOWN_ID: u64 = (1 << 53) - 1;
+
+/// tungstenite zeroes its whole buffer for each read: with the default of 128 KiB that was most of what a message cost.
+fn small_buffers() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(4 << 10)
+}
+
 /// Where the exchange listens.
 pub(crate) const PORT: u16 = 9000;
 /// When a frozen connection is given up: long after the client must have noticed.
