@@ -62,16 +62,15 @@ impl Oracle for Heartbeat {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
-        for (client, pulse) in self.clients.iter_mut().enumerate() {
+        let Place::Client(client) = entry.place else { return };
+        let pulse = &mut self.clients[client];
+        if let Some(ready) = pulse.ready {
             let config = &self.plan.clients[client].config;
             let most = Duration::from_millis(config.ping_interval_ms + config.pong_timeout_ms);
             let waits =
                 if pulse.blocked { Duration::from_millis(config.write_timeout_ms) } else { Duration::ZERO };
             let most = most + waits + self.plan.slack_for(client, most);
-            if let Some(ready) = pulse.ready
-                && entry.place == Place::Client(client)
-                && entry.at.since(pulse.heard.max(ready)) > most
-                && !std::mem::replace(&mut pulse.reported, true)
+            if entry.at.since(pulse.heard.max(ready)) > most && !std::mem::replace(&mut pulse.reported, true)
             {
                 judge.broken(
                     entry.at,
@@ -79,8 +78,6 @@ impl Oracle for Heartbeat {
                 );
             }
         }
-        let Place::Client(client) = entry.place else { return };
-        let pulse = &mut self.clients[client];
         match &entry.what {
             What::Socket(SocketLog::Read { .. }) => {
                 pulse.heard = entry.at;
