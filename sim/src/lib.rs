@@ -46,6 +46,7 @@
 
 pub mod cli;
 mod dialect;
+pub mod differential;
 mod env;
 mod net;
 mod oracle;

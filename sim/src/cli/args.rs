@@ -12,6 +12,7 @@ pub(super) enum Task {
     Many { seeds: Range<u64>, out: String, setup: Setup },
     Planted(Range<u64>),
     Certify(Certify),
+    Differential(Differential),
     Sweep(Sweep),
     Trace { source: Source, canary: bool, setup: Setup },
 }
@@ -41,6 +42,15 @@ pub(super) struct Certify {
     pub(super) jobs: usize,
     /// Lets the processes differ, to show that it is seen.
     pub(super) canary: bool,
+    pub(super) out: String,
+    pub(super) setup: Setup,
+}
+
+/// Every seed on both backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Differential {
+    pub(super) seeds: Range<u64>,
+    pub(super) jobs: usize,
     pub(super) out: String,
     pub(super) setup: Setup,
 }
@@ -93,6 +103,9 @@ cargo sim certify        every seed twice, each run in a process of its own: the
   SEEDS=0..64    (default)
   JOBS=2         processes at the same time (default: 2)
   CANARY=yes     let the processes differ: this must be seen, and end with 1
+cargo sim differential   every seed on both backends, without what they are known to differ in: they must come to the same
+  SEEDS=0..500   (default)
+  JOBS=2
 cargo sim trace          everything that happened in a run, a line each, and the digest
   SEED=42, PLAN=file
 
@@ -114,6 +127,7 @@ const RUN: Command =
     Command { name: "run", keys: &["SEED", "SEEDS", "PLAN", "SAVE", "PAGE", "SHRINK", "OUT"] };
 const SWEEP: Command = Command { name: "sweep", keys: &["SEEDS", "JOBS", "SHARD", "JSON", "OUT"] };
 const CERTIFY: Command = Command { name: "certify", keys: &["SEEDS", "JOBS", "CANARY", "OUT"] };
+const DIFFERENTIAL: Command = Command { name: "differential", keys: &["SEEDS", "JOBS", "OUT"] };
 const TRACE: Command = Command { name: "trace", keys: &["SEED", "PLAN", "CANARY"] };
 
 impl Command {
@@ -138,6 +152,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Task, Stri
     let command = match args.peek().map(String::as_str) {
         Some("sweep") => &SWEEP,
         Some("certify") => &CERTIFY,
+        Some("differential") => &DIFFERENTIAL,
         Some("trace") => &TRACE,
         _ => &RUN,
     };
@@ -207,6 +222,13 @@ impl Words {
                 out,
                 setup,
             }),
+            "differential" => {
+                if setup.value("BACKEND").is_some() {
+                    return Err("BACKEND does not go with differential, which runs both".to_owned());
+                }
+                let (seeds, jobs) = (self.seeds()?.unwrap_or(0..500), self.jobs()?);
+                Task::Differential(Differential { seeds, jobs, out, setup })
+            }
             _ => Task::Trace {
                 canary: self.yes_or_no("CANARY")?.unwrap_or(false),
                 source: self.source()?,
@@ -341,6 +363,8 @@ mod tests {
         assert_eq!(of("sweep SEEDS=0..10000 JOBS=4 SHARD=3/64 JSON=f"), Ok(Task::Sweep(sweep)));
         let certify = Certify { seeds: 0..64, jobs: 2, canary: true, out, setup };
         assert_eq!(of("certify CANARY=yes"), Ok(Task::Certify(certify)));
+        let both = Differential { seeds: 0..500, jobs: 1, out: OUT.to_owned(), setup: Setup::default() };
+        assert_eq!(of("differential JOBS=1"), Ok(Task::Differential(both)));
         let trace = Task::Trace { source: Source::Seed(9), canary: false, setup: bug("x") };
         assert_eq!(of("trace 9 BUG=x"), Ok(trace));
     }
@@ -374,6 +398,7 @@ mod tests {
                 "trace SEEDS=0..2",
                 "SEEDS is not a key of trace; its keys are SEED, PLAN, CANARY, PRESET, BACKEND, BUG",
             ),
+            ("differential BACKEND=memory", "runs both"),
             ("sweep 7", "7 is not KEY=VALUE"),
             ("sweep sweep", "sweep is not KEY=VALUE"),
             ("SEED=-1", "SEED=-1"),

@@ -4,6 +4,7 @@
 mod args;
 mod certify;
 mod coverage;
+mod differential;
 mod failure;
 mod interrupt;
 mod one;
@@ -55,6 +56,10 @@ fn carry_out(task: Task) -> Result<u8, String> {
         Task::Certify(task) => {
             task.setup.prepare()?;
             Ok(certify::certify(&task))
+        }
+        Task::Differential(task) => {
+            task.setup.prepare()?;
+            Ok(differential::differential(&task))
         }
         Task::Sweep(task) => {
             task.setup.prepare()?;
