@@ -10,7 +10,7 @@ pub(super) enum Task {
     Help,
     One(One),
     Many { seeds: Range<u64>, out: String, setup: Setup },
-    Planted(Range<u64>),
+    Planted { seeds: Range<u64>, bugs: Option<String> },
     Certify(Certify),
     Differential(Differential),
     Sweep(Sweep),
@@ -93,7 +93,8 @@ cargo sim                one run, or a few, one after the other
   SAVE=file      with SEED or PLAN: write the plan to this file
   PAGE=file      with SEED or PLAN: write a page of HTML to look at
   SHRINK=no      with SEED or PLAN: leave a failing plan as large as it is
-  PLANTED        hunt every planted bug; with SEEDS, over that range (default: 0..1000); BUG=all is the same
+  PLANTED        hunt every planted bug; with SEEDS, over that range (default: 0..1000); BUG=all is the same,
+                 BUG=name,name hunts only these
 cargo sim sweep          many runs at once; a table and what the faults struck at the end
   SEEDS=0..10000 (default: 0..1000)
   JOBS=2         runs at the same time (default: 2)
@@ -239,10 +240,12 @@ impl Words {
 
     fn run(mut self, setup: impl Fn(&mut Self) -> Setup) -> Result<Task, String> {
         if self.planted {
-            if self.values.keys().any(|key| *key != "SEEDS") {
-                return Err("PLANTED goes with SEEDS alone".to_owned());
-            }
-            return Ok(Task::Planted(self.seeds()?.unwrap_or(HUNT)));
+            let bugs = self.values.remove("BUG");
+            let seeds = self.seeds()?.unwrap_or(HUNT);
+            return match self.values.keys().next() {
+                Some(key) => Err(format!("{key} does not go with PLANTED, which takes SEEDS and BUG")),
+                None => Ok(Task::Planted { seeds, bugs }),
+            };
         }
         let (setup, out) = (setup(&mut self), self.out());
         if let Some(seeds) = self.seeds()? {
@@ -342,8 +345,10 @@ mod tests {
         assert_eq!(of(""), seed(42));
         let many = Task::Many { seeds: 3..9, out: OUT.to_owned(), setup: bug("x") };
         assert_eq!(of("SEEDS=3..9 BUG=x"), Ok(many));
-        assert_eq!(of("PLANTED"), Ok(Task::Planted(0..1000)));
-        assert_eq!(of("BUG=all SEEDS=0..5"), Ok(Task::Planted(0..5)));
+        assert_eq!(of("PLANTED"), Ok(Task::Planted { seeds: 0..1000, bugs: None }));
+        assert_eq!(of("BUG=all SEEDS=0..5"), Ok(Task::Planted { seeds: 0..5, bugs: None }));
+        let bugs = Some("x,y".to_owned());
+        assert_eq!(of("PLANTED BUG=x,y"), Ok(Task::Planted { seeds: 0..1000, bugs }));
         let plan = One {
             save: Some("q".to_owned()),
             shrink: false,
@@ -412,8 +417,8 @@ mod tests {
             ("SEEDS=0..2 SAVE=x", "SAVE goes with SEED or PLAN"),
             ("SEEDS=0..2 SHRINK=no", "SHRINK goes with SEED or PLAN"),
             ("SHRINK=maybe", "SHRINK=maybe: yes or no"),
-            ("PLANTED SAVE=x", "PLANTED goes with SEEDS alone"),
-            ("PLANTED BACKEND=memory", "PLANTED goes with SEEDS alone"),
+            ("PLANTED SAVE=x", "SAVE does not go with PLANTED"),
+            ("PLANTED BACKEND=memory", "BACKEND does not go with PLANTED"),
             ("sweep JOBS=0", "JOBS=0: a whole number from 1"),
             ("sweep JOBS=two", "JOBS=two"),
             ("sweep SHARD=0/4", "SHARD=0/4: a shard is written"),

@@ -52,7 +52,7 @@ fn carry_out(task: Task) -> Result<u8, String> {
             setup.prepare()?;
             Ok(one::many(seeds, &out, &setup))
         }
-        Task::Planted(seeds) => Ok(planted::hunt(seeds.start, seeds.end)),
+        Task::Planted { seeds, bugs } => planted::hunt(&seeds, bugs.as_deref()),
         Task::Certify(task) => {
             task.setup.prepare()?;
             Ok(certify::certify(&task))

@@ -1,6 +1,6 @@
 //! The hunt for planted bugs: each must be found by an oracle, and without one all must be green.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use hpx_transport::planted::{self, Bug};
 
@@ -14,10 +14,7 @@ use crate::{Backend, Plan, Preset, Simulation};
 /// No such bug, or this build can't plant any.
 pub(super) fn alive(name: Option<&str>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
-    let Some(bug) = Bug::ALL.iter().copied().find(|bug| bug.name() == name) else {
-        let names: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
-        return Err(format!("BUG={name}: the bugs are {} and all", names.join(", ")));
-    };
+    let bug = named(name)?;
     if !planted::AVAILABLE {
         return Err(format!("BUG={name}: {UNAVAILABLE}"));
     }
@@ -25,41 +22,57 @@ pub(super) fn alive(name: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs seeds with each bug until an oracle fires, and all of them without one. Returns the exit code.
-pub(super) fn hunt(from: u64, to: u64) -> u8 {
+fn named(name: &str) -> Result<Bug, String> {
+    Bug::ALL.iter().copied().find(|bug| bug.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+        format!("BUG={name}: the bugs are {} and all", names.join(", "))
+    })
+}
+
+/// Runs seeds with each bug until an oracle fires, and all of them without one. Returns the exit code. `names` are those of
+/// the bugs to hunt, after commas; without it, all.
+///
+/// # Errors
+///
+/// No such bug, or this build can't plant any.
+pub(super) fn hunt(seeds: &Range<u64>, names: Option<&str>) -> Result<u8, String> {
+    let bugs: Vec<Bug> = match names {
+        Some(names) => names.split(',').map(named).collect::<Result<_, _>>()?,
+        None => Bug::ALL.to_vec(),
+    };
     if !planted::AVAILABLE {
-        eprintln!("error: PLANTED: {UNAVAILABLE}");
-        return 2;
+        return Err(format!("PLANTED: {UNAVAILABLE}"));
     }
-    let mut survivors = 0;
-    for bug in Bug::ALL.iter().copied() {
-        let Some(kill) = first_red(Some(bug), from, to) else {
-            println!("{:<29} SURVIVES {} seeds; it breaks {}", bug.name(), to - from, bug.breaks());
-            survivors += 1;
-            if bug == Bug::ALL[0] {
-                println!(
-                    "the canary lives: this hunt sees nothing, and what it says of the others is worth nothing"
-                );
-                return 1;
+    let mut killed = 0;
+    for bug in &bugs {
+        match first_red(Some(*bug), seeds) {
+            Some(kill) => {
+                killed += 1;
+                println!("{:<29} {kill}", bug.name());
             }
-            continue;
-        };
-        println!("{:<29} {kill}", bug.name());
-    }
-    match first_red(None, from, to) {
-        None => println!("{:<29} green over {} seeds", "(no bug)", to - from),
-        Some(kill) => {
-            survivors += 1;
-            println!("{:<29} {kill}: the control must be green", "(no bug)");
+            None => {
+                let count = seeds.end - seeds.start;
+                println!("{:<29} SURVIVES {count} seeds; it breaks {}", bug.name(), bug.breaks());
+                if *bug == Bug::ALL[0] {
+                    println!(
+                        "the canary lives: this hunt sees nothing, and what it would say is worth nothing"
+                    );
+                    return Ok(1);
+                }
+            }
         }
     }
-    let all = Bug::ALL.len();
-    println!("{} of {all} planted bugs killed", all - survivors.min(all));
-    u8::from(survivors > 0)
+    let control = first_red(None, seeds);
+    match &control {
+        None => println!("{:<29} green over {} seeds", "(no bug)", seeds.end - seeds.start),
+        Some(kill) => println!("{:<29} {kill}: the control must be green", "(no bug)"),
+    }
+    println!("{killed} of {} planted bugs killed", bugs.len());
+    Ok(u8::from(killed < bugs.len() || control.is_some()))
 }
 
 /// What found a bug.
-pub(crate) struct Kill {
+struct Kill {
     /// The id of the first oracle that fired, and what it said.
     killer: String,
     seeds: u64,
@@ -75,13 +88,13 @@ impl fmt::Display for Kill {
 }
 
 /// The first seed at which something is broken with this bug alive. Seeds take turns in the kinds of plan.
-pub(crate) fn first_red(bug: Option<Bug>, from: u64, to: u64) -> Option<Kill> {
+fn first_red(bug: Option<Bug>, seeds: &Range<u64>) -> Option<Kill> {
     set(bug);
-    let kill = (from..to).find_map(|seed| {
+    let kill = seeds.clone().find_map(|seed| {
         let preset = HUNTED[(seed % HUNTED.len() as u64) as usize];
         let report = Simulation::of(Plan::draw_as(preset, seed)).backend(Backend::Memory).run();
         let cause = Cause::of(&report)?;
-        Some(Kill { killer: cause.oracle, seeds: seed - from + 1, seed, preset })
+        Some(Kill { killer: cause.oracle, seeds: seed - seeds.start + 1, seed, preset })
     });
     set(None);
     kill
