@@ -44,6 +44,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// Label and connection of a reply.
     fn read_reply(&self, text: &str) -> Option<(u64, u64)>;
 
+    /// Topic of a push. `None`: the dialect can't tell, and nobody checks what a slow guard has missed (WS-15).
+    fn read_topic(&self, text: &str) -> Option<String> {
+        let _ = text;
+        None
+    }
+
     /// Running number and connection of a push.
     fn read_push(&self, text: &str) -> Option<(u64, u64)>;
 }
@@ -145,6 +151,11 @@ impl Dialect for SimDialect {
     fn read_reply(&self, text: &str) -> Option<(u64, u64)> {
         let words: Words<'_> = serde_json::from_str(text).ok()?;
         Some((words.label.number()?, words.conn.number()?))
+    }
+
+    fn read_topic(&self, text: &str) -> Option<String> {
+        let words: Words<'_> = serde_json::from_str(text).ok()?;
+        words.topic.text().map(str::to_owned)
     }
 
     fn read_push(&self, text: &str) -> Option<(u64, u64)> {

@@ -48,6 +48,7 @@ pub mod cli;
 mod dialect;
 pub mod differential;
 mod env;
+mod model;
 mod net;
 mod oracle;
 mod page;

@@ -99,10 +99,15 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
             let mut candidate = self.best.clone();
             candidate.clients[client].reader = Reader::Prompt;
             self.offer(candidate);
+            let mut candidate = self.best.clone();
+            candidate.clients[client].guard_reader = Reader::Prompt;
+            self.offer(candidate);
             for step in 0..self.best.clients[client].script.len() {
                 let mut candidate = self.best.clone();
                 match &mut candidate.clients[client].script[step].op {
-                    Op::Request { cancel, .. } | Op::Send { cancel, .. } => *cancel = None,
+                    Op::Request { cancel, .. } | Op::Send { cancel, .. } | Op::Ready { cancel } => {
+                        *cancel = None
+                    }
                     _ => continue,
                 }
                 self.offer(candidate);

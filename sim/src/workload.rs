@@ -4,7 +4,7 @@
 //! handle, happens at an exact place in the order of things.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
@@ -62,6 +62,9 @@ pub(crate) async fn run(env: SimEnv, plan: ClientPlan, settle_ms: u64, url: Stri
         alarm: Box::pin(sleep_until(instant(&env, start))),
         settle: Some(at(settle_ms)),
         next_read: start,
+        next_guard_read: start,
+        ended_guards: BTreeSet::new(),
+        read: false,
         handle: Some(handle),
         stream: Some(stream),
         env,
@@ -84,10 +87,16 @@ struct Actor {
     step: usize,
     calls: Vec<Call>,
     guards: BTreeMap<u32, SubscriptionGuard>,
+    /// Those whose topic was given up by `unsubscribe`, and that have more to yield.
+    ended_guards: BTreeSet<u32>,
     /// When to take the snapshot.
     settle: Option<Timestamp>,
     /// When a slow reader looks again.
     next_read: Timestamp,
+    /// When a slow reader of guards looks again.
+    next_guard_read: Timestamp,
+    /// Events were read since the handle was last asked how it stands.
+    read: bool,
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -105,6 +114,7 @@ struct Call {
 enum CallKind {
     Request(u64),
     Send(u64),
+    Ready,
     Close,
 }
 
@@ -119,8 +129,9 @@ impl Actor {
             self.perform(now, op);
         }
         self.poll_calls(now, cx);
-        self.poll_guards(cx);
+        self.poll_guards(now, cx);
         self.poll_stream(now, cx);
+        self.ask_state();
         if self.settle.is_some_and(|settle| settle <= now) {
             self.settle = None;
             self.snapshot();
@@ -148,8 +159,11 @@ impl Actor {
                 };
                 self.start(now, CallKind::Request(label), future.boxed(), cancel);
             }
-            Op::Send { label, confirmed, cancel } => {
-                let message = WsMessage::text(self.dialect.message(label));
+            Op::Send { label, confirmed, bytes, cancel } => {
+                let mut text = self.dialect.message(label);
+                let blanks = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(text.len());
+                text.extend(std::iter::repeat_n(' ', blanks));
+                let message = WsMessage::text(text);
                 self.log(WorkLog::SendStarted { label, confirmed });
                 let future = async move {
                     let result = if confirmed {
@@ -157,14 +171,17 @@ impl Actor {
                     } else {
                         handle.send(message).await
                     };
-                    result.map_or_else(|error| failed(&error), |()| Outcome::Taken)
+                    taken(result)
                 };
                 self.start(now, CallKind::Send(label), future.boxed(), cancel);
             }
             Op::Subscribe { guard, topic } => self.subscribe(&handle, guard, topic),
+            Op::SubscribeMany { first_guard, topics } => self.subscribe_many(&handle, first_guard, topics),
             Op::DropGuard { guard } => self.drop_guard(guard),
             Op::Unsubscribe { topic } => {
                 if let Some(Ok(())) = handle.unsubscribe(topic.as_str()).now_or_never() {
+                    let of_topic = self.guards.iter().filter(|(_, guard)| guard.topic().as_str() == topic);
+                    self.ended_guards.extend(of_topic.map(|(guard, _)| *guard));
                     self.log(WorkLog::Unsubscribed { topic });
                 }
             }
@@ -173,19 +190,31 @@ impl Actor {
                     self.log(WorkLog::ReconnectCalled);
                 }
             }
-            Op::Close => {
-                self.log(WorkLog::CloseCalled);
-                let future = async move {
-                    handle.close().await;
-                    Outcome::Taken
-                };
-                self.start(now, CallKind::Close, future.boxed(), None);
+            Op::Ready { cancel } => {
+                let future = async move { taken(handle.ready().await.map(drop)) };
+                self.start(now, CallKind::Ready, future.boxed(), cancel);
             }
+            Op::DropStream => {
+                if self.stream.take().is_some() {
+                    self.log(WorkLog::StreamDropped);
+                }
+            }
+            Op::CloseAndCancel { cancel } => self.close(now, handle, Some(cancel)),
+            Op::Close => self.close(now, handle, None),
             Op::DropHandle => {
                 drop(handle);
                 self.drop_handles();
             }
         }
+    }
+
+    fn close(&mut self, now: Timestamp, handle: ConnectionHandle, cancel: Option<Cancel>) {
+        self.log(WorkLog::CloseCalled);
+        let future = async move {
+            handle.close().await;
+            Outcome::Taken
+        };
+        self.start(now, CallKind::Close, future.boxed(), cancel);
     }
 
     fn start(
@@ -206,12 +235,26 @@ impl Actor {
                 self.log(WorkLog::GuardOpened { guard, topic });
             }
             Some(Err(_)) => {}
-            None => self.log(WorkLog::GuardNote { guard, text: "subscribe waited".to_owned() }),
+            None => self.log(WorkLog::SubscribeWaited { guard }),
+        }
+    }
+
+    fn subscribe_many(&mut self, handle: &ConnectionHandle, first: u32, topics: Vec<String>) {
+        match handle.subscribe_many(topics.iter().map(String::as_str)).now_or_never() {
+            Some(Ok(subscriptions)) => {
+                for ((guard, subscription), topic) in (first..).zip(subscriptions).zip(topics) {
+                    self.guards.insert(guard, subscription);
+                    self.log(WorkLog::GuardOpened { guard, topic });
+                }
+            }
+            Some(Err(_)) => {}
+            None => self.log(WorkLog::SubscribeWaited { guard: first }),
         }
     }
 
     fn drop_guard(&mut self, guard: u32) {
         if let Some(subscription) = self.guards.remove(&guard) {
+            self.ended_guards.remove(&guard);
             let topic = subscription.topic().to_string();
             drop(subscription);
             self.log(WorkLog::GuardDropped { guard, topic });
@@ -266,10 +309,14 @@ impl Actor {
                 let request = matches!(kind, CallKind::Request(_));
                 self.log(WorkLog::CallEnded { label, request, outcome, live, pending });
             }
-            CallKind::Close => {
-                self.log(WorkLog::CloseReturned);
-                self.handle = None;
-            }
+            CallKind::Ready => self.log(WorkLog::ReadyEnded { outcome }),
+            CallKind::Close => match outcome {
+                Outcome::Cancelled { polls } => self.log(WorkLog::CloseCancelled { polls }),
+                _ => {
+                    self.log(WorkLog::CloseReturned);
+                    self.handle = None;
+                }
+            },
         }
     }
 
@@ -277,7 +324,14 @@ impl Actor {
         self.calls.iter().filter(|call| matches!(call.kind, CallKind::Request(_))).count()
     }
 
-    fn poll_guards(&mut self, cx: &mut Context<'_>) {
+    fn poll_guards(&mut self, now: Timestamp, cx: &mut Context<'_>) {
+        let reader = self.reader(self.plan.guard_reader);
+        if reader == Reader::Absent || (reader != Reader::Prompt && self.next_guard_read > now) {
+            return;
+        }
+        if let Reader::Slow { every_ms } = reader {
+            self.next_guard_read = now + Duration::from_millis(every_ms);
+        }
         for guard in self.guards.keys().copied().collect::<Vec<_>>() {
             while let Some(subscription) = self.guards.get_mut(&guard) {
                 let next = pin!(subscription.next_update()).poll(cx);
@@ -292,24 +346,24 @@ impl Actor {
                         let (sequence, conn) = push.unwrap_or_default();
                         WorkLog::GuardMessage { guard, topic, sequence, conn }
                     }
-                    Some(Update::Lagged(count)) => {
-                        WorkLog::GuardNote { guard, text: format!("lagged by {count}") }
-                    }
-                    Some(Update::Gap { from, to }) => {
-                        WorkLog::GuardNote { guard, text: format!("gap from epoch {from} to {to}") }
-                    }
+                    Some(Update::Lagged(count)) => WorkLog::GuardLagged { guard, count },
+                    Some(Update::Gap { from, to }) => WorkLog::GuardGap { guard, from: from.0, to: to.0 },
                     None => {
                         self.guards.remove(&guard);
+                        self.ended_guards.remove(&guard);
                         WorkLog::GuardEnded { guard, topic }
                     }
                 };
                 self.log(log);
+                if reader != Reader::Prompt {
+                    break;
+                }
             }
         }
     }
 
     fn poll_stream(&mut self, now: Timestamp, cx: &mut Context<'_>) {
-        let pause = match self.plan.reader {
+        let pause = match self.reader(self.plan.reader) {
             Reader::Absent => return,
             Reader::Prompt => None,
             Reader::Slow { every_ms } => Some(Duration::from_millis(every_ms)),
@@ -321,7 +375,10 @@ impl Actor {
             let next = pin!(stream.recv()).poll(cx);
             match next {
                 Poll::Pending => return,
-                Poll::Ready(Some(event)) => self.env.record(What::Event(event)),
+                Poll::Ready(Some(event)) => {
+                    self.read = true;
+                    self.env.record(What::Event(event));
+                }
                 Poll::Ready(None) => {
                     self.stream = None;
                     self.log(WorkLog::StreamEnded);
@@ -334,11 +391,28 @@ impl Actor {
         }
     }
 
+    /// How the plan's reader reads now: once the handles are gone, everybody takes what is left.
+    fn reader(&self, planned: Reader) -> Reader {
+        if self.handle.is_some() { planned } else { Reader::Prompt }
+    }
+
+    /// Once the events have been read, the handle must agree with them.
+    fn ask_state(&mut self) {
+        if std::mem::take(&mut self.read)
+            && self.plan.is_read_promptly()
+            && let Some(handle) = &self.handle
+        {
+            let (state, epoch) = (handle.state(), handle.epoch().0);
+            self.log(WorkLog::Stands { state, epoch });
+        }
+    }
+
     fn snapshot(&self) {
         let Some(handle) = &self.handle else { return };
         let topics: Vec<String> =
             handle.subscribed_topics().iter().map(|topic: &Topic| topic.to_string()).collect();
-        let mut guards: Vec<String> = self.guards.values().map(|guard| guard.topic().to_string()).collect();
+        let live = self.guards.iter().filter(|(guard, _)| !self.ended_guards.contains(guard));
+        let mut guards: Vec<String> = live.map(|(_, guard)| guard.topic().to_string()).collect();
         guards.sort();
         guards.dedup();
         let (pending, live) = (handle.pending_count(), self.live_requests());
@@ -349,11 +423,13 @@ impl Actor {
     fn arm(&mut self, now: Timestamp, cx: &mut Context<'_>) {
         let step = self.plan.script.get(self.step).map(|step| at(step.at_ms));
         let cancel = self.calls.iter().filter(|call| call.cancel.is_some()).map(|call| call.next_poll).min();
-        let read = match self.plan.reader {
-            Reader::Slow { .. } if self.stream.is_some() && self.next_read > now => Some(self.next_read),
-            _ => None,
-        };
-        let Some(next) = [step, cancel, read, self.settle].into_iter().flatten().min() else { return };
+        let slow = |reader, next| matches!(reader, Reader::Slow { .. }) && next > now;
+        let read = slow(self.reader(self.plan.reader), self.next_read) && self.stream.is_some();
+        let looks =
+            slow(self.reader(self.plan.guard_reader), self.next_guard_read) && !self.guards.is_empty();
+        let read = read.then_some(self.next_read);
+        let looks = looks.then_some(self.next_guard_read);
+        let Some(next) = [step, cancel, read, looks, self.settle].into_iter().flatten().min() else { return };
         self.alarm.as_mut().reset(instant(&self.env, next));
         if self.alarm.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
@@ -363,6 +439,10 @@ impl Actor {
     fn log(&self, log: WorkLog) {
         self.env.record(What::Work(log));
     }
+}
+
+fn taken(result: TransportResult<()>) -> Outcome {
+    result.map_or_else(|error| failed(&error), |()| Outcome::Taken)
 }
 
 fn failed(error: &TransportError) -> Outcome {

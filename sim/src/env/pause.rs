@@ -1,4 +1,4 @@
-//! Futures of a client's process: they stand still while it does.
+//! Futures of a client's process: they stand still while it does, and are stopped when they run hot.
 
 use std::{
     future::Future,
@@ -6,19 +6,25 @@ use std::{
     task::{Context, Poll},
 };
 
+use hpx_transport::env::Timestamp;
+
 use super::SimEnv;
+use crate::trace::{TaskLog, What};
 
 /// A future of the client's. It is not polled while the process is paused, and is woken whenever the world changes for it.
 pub(crate) struct OfProcess<F> {
     env: SimEnv,
     number: u64,
     future: F,
+    /// The trace as it was at the last poll, and how often it was polled since without a change.
+    seen: (Timestamp, u64),
+    polls: u32,
 }
 
 impl<F> OfProcess<F> {
     pub(super) fn new(env: SimEnv, future: F) -> Self {
         let number = env.registry().next_future();
-        Self { env, number, future }
+        Self { env, number, future, seen: (Timestamp::ZERO, 0), polls: 0 }
     }
 }
 
@@ -32,12 +38,32 @@ impl<F: Future + Unpin> Future for OfProcess<F> {
             registry.wakers.insert(this.number, cx.waker().clone());
             registry.conditions.paused
         };
-        if paused {
+        if paused || this.spins() {
             return Poll::Pending;
         }
         Pin::new(&mut this.future).poll(cx)
     }
 }
+
+impl<F> OfProcess<F> {
+    /// True if it was polled without end in one instant and nothing came of it: whoever wakes itself stops the time.
+    fn spins(&mut self) -> bool {
+        let seen = (self.env.world_now(), self.env.inner.recorder.written());
+        if seen != self.seen {
+            (self.seen, self.polls) = (seen, 0);
+            return false;
+        }
+        self.polls += 1;
+        if self.polls == POLLS_MAX {
+            self.env.record(What::Task(TaskLog::Spun { polls: self.polls }));
+            self.seen.1 = self.env.inner.recorder.written();
+        }
+        self.polls >= POLLS_MAX
+    }
+}
+
+/// Polls of one future in one instant without anything to show for them (WS-13). A dribble takes two a byte, and shows it.
+const POLLS_MAX: u32 = 1000;
 
 impl<F> Drop for OfProcess<F> {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use hpx_transport::env::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
@@ -35,6 +36,8 @@ pub struct SimStream {
     blocked: bool,
     reading: Pace,
     writing: Pace,
+    /// Since when the library has not come back after it was given bytes: there may be more.
+    unread: Option<Timestamp>,
 }
 
 impl SimStream {
@@ -51,6 +54,7 @@ impl SimStream {
             blocked: false,
             reading: Pace::default(),
             writing: Pace::default(),
+            unread: None,
         }
     }
 
@@ -106,7 +110,22 @@ impl AsyncRead for SimStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        let now = self.env.world_now();
+        if let Some(since) = self.unread.take()
+            && since != now
+        {
+            self.record(SocketLog::LeftUnread { socket: self.socket, since });
+        }
+        let poll = self.give(cx, buf);
+        self.unread = matches!(poll, Poll::Ready(Ok(())) if !self.ended).then_some(now);
+        poll
+    }
+}
+
+impl SimStream {
+    /// What the faults let through of what the socket has.
+    fn give(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self;
         let most = match this.leave_to_read(cx) {
             Some(Leave::Move(most)) => most,
             Some(Leave::Over(broken)) => {

@@ -7,7 +7,7 @@ use hpx_transport::env::Timestamp;
 use crate::{
     oracle::{Card, Judge, Observer, Oracle},
     plan::Plan,
-    trace::{Entry, Place, TaskLog, What, WorkLog},
+    trace::{Entry, Place, SocketLog, TaskLog, What, WorkLog},
 };
 
 pub(super) struct CloseDeadline {
@@ -21,6 +21,8 @@ struct Ending {
     asked: Option<(Timestamp, &'static str)>,
     tasks: usize,
     returned: bool,
+    /// The future of `close` was dropped: nothing returns.
+    cancelled: bool,
 }
 
 impl CloseDeadline {
@@ -60,8 +62,18 @@ impl Oracle for CloseDeadline {
                     });
                 }
             }
-            What::Work(WorkLog::CloseCalled) => ending.asked = Some((entry.at, "close")),
-            What::Work(WorkLog::HandlesDropped) => ending.asked = Some((entry.at, "the drop of the handles")),
+            What::Work(WorkLog::CloseCalled) => {
+                ending.asked.get_or_insert((entry.at, "close"));
+            }
+            What::Work(WorkLog::HandlesDropped) => {
+                ending.asked.get_or_insert((entry.at, "the drop of the handles"));
+            }
+            What::Work(WorkLog::CloseCancelled { .. }) => ending.cancelled = true,
+            What::Socket(SocketLog::Resolving) => {
+                judge.check(entry.at, ending.asked.is_none(), || {
+                    format!("client {client}: dials anew, and was asked to end")
+                });
+            }
             What::Work(WorkLog::CloseReturned) => {
                 ending.returned = true;
                 let tasks = ending.tasks;
@@ -83,7 +95,7 @@ impl Oracle for CloseDeadline {
             judge.check(end, ending.tasks == 0, || {
                 format!("client {client}: {how} at {asked:?} never ended the driver")
             });
-            if how == "close" {
+            if how == "close" && !ending.cancelled {
                 judge.check(end, ending.returned, || format!("client {client}: close never returned"));
             }
         }

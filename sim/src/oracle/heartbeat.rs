@@ -27,11 +27,28 @@ struct Pulse {
     flushed: bool,
     /// The present silence was reported.
     reported: bool,
+    /// Since when an open socket has taken no byte of what it was offered.
+    stuck: Option<Timestamp>,
+    ending: bool,
 }
 
 impl Heartbeat {
     pub(super) fn new(plan: &Arc<Plan>) -> Self {
         Self { plan: Arc::clone(plan), clients: vec![Pulse::default(); plan.clients.len()] }
+    }
+
+    /// A peer that takes nothing is given up on within `write_timeout`.
+    fn check_stuck(&mut self, at: Timestamp, client: usize, judge: &mut Judge) {
+        // Before it is ready, other timeouts rule.
+        let pulse = &self.clients[client];
+        let (Some(stuck), Some(ready)) = (pulse.stuck, pulse.ready) else { return };
+        let stuck = stuck.max(ready);
+        let timeout = Duration::from_millis(self.plan.clients[client].config.write_timeout_ms);
+        let most = timeout + self.plan.slack_for(client, timeout);
+        if at.since(stuck) > most {
+            self.clients[client].stuck = None;
+            judge.broken(at, format!("client {client}: the peer has taken nothing for more than {most:?}"));
+        }
     }
 
     fn lost(&mut self, at: Timestamp, client: usize, reason: &TransportError, judge: &mut Judge) {
@@ -63,7 +80,19 @@ impl Oracle for Heartbeat {
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
         let Place::Client(client) = entry.place else { return };
+        self.check_stuck(entry.at, client, judge);
         let pulse = &mut self.clients[client];
+        match &entry.what {
+            What::Work(WorkLog::CloseCalled | WorkLog::HandlesDropped) => {
+                (pulse.ending, pulse.stuck) = (true, None)
+            }
+            What::Socket(SocketLog::Blocked { .. }) if !pulse.ending => pulse.stuck = Some(entry.at),
+            What::Socket(SocketLog::Wrote { .. }) if pulse.stuck.is_some() => pulse.stuck = Some(entry.at),
+            What::Socket(SocketLog::Flushed { .. } | SocketLog::Closed { .. } | SocketLog::Opened { .. }) => {
+                pulse.stuck = None;
+            }
+            _ => {}
+        }
         if let Some(ready) = pulse.ready {
             let config = &self.plan.clients[client].config;
             let most = Duration::from_millis(config.ping_interval_ms + config.pong_timeout_ms);

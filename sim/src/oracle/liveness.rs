@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use hpx_transport::websocket::{ConnectionState, Event};
 
 use crate::{
-    oracle::{Card, Judge, Observer, Oracle, refusal::is_for_good},
-    plan::{Behaviour, Plan},
+    oracle::{Card, Judge, Observer, Oracle},
+    plan::{Behaviour, DnsFault, Fault, FaultKind, Plan, Until, is_for_good},
     trace::{Entry, Place, ServerLog, What, WorkLog},
 };
 
@@ -83,6 +83,44 @@ impl Oracle for Recovery {
                 });
             }
             _ => {}
+        }
+    }
+}
+
+/// WS-L6: of two addresses one is dead for good, and the connection stands on the other.
+pub(super) struct OtherAddress {
+    plan: Arc<Plan>,
+    standing: Recovery,
+}
+
+impl OtherAddress {
+    pub(super) fn new(plan: &Arc<Plan>) -> Self {
+        Self { plan: Arc::clone(plan), standing: Recovery::new(plan) }
+    }
+
+    fn has_a_dead_address(&self, client: usize) -> bool {
+        let dead = |fault: &Fault| {
+            let first = matches!(fault.kind, FaultKind::Dns(DnsFault::DeadFirst { .. }));
+            first && fault.until == Until::Never && fault.concerns(client)
+        };
+        self.plan.faults.iter().any(dead)
+    }
+}
+
+impl Oracle for OtherAddress {
+    fn card(&self) -> Card {
+        Card {
+            id: "WS-L6",
+            rule: "with one of two addresses dead for good, the connection stands on the other",
+            observers: &[Observer::Workload, Observer::Server],
+        }
+    }
+
+    fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        match (&entry.what, entry.place) {
+            (What::Work(WorkLog::Snapshot { .. }), Place::Client(client))
+                if !self.has_a_dead_address(client) => {}
+            _ => self.standing.observe(entry, judge),
         }
     }
 }

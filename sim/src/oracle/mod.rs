@@ -4,15 +4,25 @@
 //! log, socket registry}, the oracle uses both.
 
 mod backoff;
+mod cancel;
+mod causes;
 mod close;
+mod deadlines;
+mod epochs;
+mod fleet;
+mod guards;
 mod heartbeat;
+mod hostile;
 mod lifecycle;
+mod limits;
 mod liveness;
-mod panics;
+mod reference;
 mod refusal;
 mod requests;
 mod residue;
+mod sends;
 mod sockets;
+mod spin;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -120,18 +130,29 @@ impl Bench {
     pub(crate) fn new(plan: &Arc<Plan>, dialect: &Arc<dyn Dialect>) -> Self {
         let oracles: Vec<Box<dyn Oracle>> = vec![
             Box::new(sockets::SingleFlight::new(plan)),
+            Box::new(epochs::OneAtATime::new(plan)),
             Box::new(lifecycle::EventGrammar::new(plan)),
+            Box::new(causes::Causes::new(plan)),
             Box::new(backoff::Envelope::new(plan)),
             Box::new(backoff::DialBudget::new(plan)),
+            Box::new(fleet::Fleet::new(plan)),
+            Box::new(sends::SendAccounts::new(plan, dialect)),
             Box::new(requests::RequestContract::new(plan, dialect)),
+            Box::new(limits::Limits::new(plan)),
             Box::new(residue::NothingLeft),
+            Box::new(cancel::Cancellation::new(plan)),
+            Box::new(spin::NoSpin::new(plan)),
             Box::new(subscriptions::Subscriptions::new(plan, dialect)),
-            Box::new(panics::NoPanic),
+            Box::new(guards::Guards::new(plan, dialect)),
+            Box::new(hostile::Hostile::new(plan)),
             Box::new(heartbeat::Heartbeat::new(plan)),
             Box::new(liveness::Recovery::new(plan)),
             Box::new(close::CloseDeadline::new(plan)),
+            Box::new(deadlines::Deadlines::new(plan)),
             Box::new(liveness::CalmSea::new(plan)),
             Box::new(refusal::Refusals::new(plan)),
+            Box::new(liveness::OtherAddress::new(plan)),
+            Box::new(reference::Reference::new(plan)),
         ];
         Self { seats: oracles.into_iter().map(|oracle| (oracle, Judge::default())).collect() }
     }

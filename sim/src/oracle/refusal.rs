@@ -7,7 +7,7 @@ use hpx_transport::{
 
 use crate::{
     oracle::{Card, Judge, Observer, Oracle},
-    plan::{Behaviour, Plan},
+    plan::{Behaviour, Plan, is_for_good},
     trace::{Entry, Place, ServerLog, SocketLog, What},
 };
 
@@ -86,11 +86,6 @@ impl Oracle for Refusals {
             _ => {}
         }
     }
-}
-
-/// True for an upgrade's status that stays as it is, however often one asks.
-pub(super) fn is_for_good(status: u16) -> bool {
-    (300..500).contains(&status) && !matches!(status, 408 | 425 | 429)
 }
 
 /// True for a cause that ends a connection.

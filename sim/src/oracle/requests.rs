@@ -1,4 +1,4 @@
-//! WS-9, the request contract: answered once and in time, written at most once and never after its future is gone, the
+//! WS-9, the request contract: answered once, written at most once and never after its future is gone, the
 //! outcome tells the truth about the wire, and a reply belongs to the link its request went out on.
 
 use std::{
@@ -37,6 +37,8 @@ struct Call {
     ended_blocked: bool,
     /// The socket it was written to.
     written: Option<(Timestamp, u64)>,
+    /// When the library let go of that socket: nothing can answer it any more.
+    orphaned: Option<Timestamp>,
     heard: u32,
 }
 
@@ -50,12 +52,6 @@ impl RequestContract {
             sockets: BTreeMap::new(),
             blocked: BTreeSet::new(),
         }
-    }
-
-    /// What the end of a request may be late by.
-    fn slack(&self, client: usize) -> Duration {
-        let timeout = Duration::from_millis(self.plan.clients[client].config.request_timeout_ms);
-        self.plan.slack_for(client, timeout)
     }
 
     fn written(&mut self, at: Timestamp, client: usize, socket: u64, label: u64, judge: &mut Judge) {
@@ -80,16 +76,19 @@ impl RequestContract {
     }
 
     fn ended(&mut self, at: Timestamp, client: usize, label: u64, outcome: &Outcome, judge: &mut Judge) {
-        let slack = self.slack(client);
+        let slack = self.plan.slack_for(client, Duration::ZERO);
         let call = self.calls.entry(label).or_default();
         call.ended_blocked = self.blocked.contains(&client);
         if let Some((earlier, _)) = &call.outcome {
             judge.broken(at, format!("client {client}: {label} ended twice, before at {earlier:?}"));
         }
         call.outcome = Some((at, outcome.clone()));
-        if let Some(deadline) = call.deadline {
-            judge.check(at, at <= deadline + slack, || {
-                format!("client {client}: request {label} ended {:?} after its deadline", at.since(deadline))
+        if let Some(orphaned) = call.orphaned {
+            judge.check(at, at <= orphaned + slack, || {
+                format!(
+                    "client {client}: {label} ended {:?} after the link it was written to",
+                    at.since(orphaned)
+                )
             });
         }
         let written = call.written;
@@ -124,7 +123,7 @@ impl Oracle for RequestContract {
     fn card(&self) -> Card {
         Card {
             id: "WS-9",
-            rule: "a request is written at most once, never after its end, answered in time",
+            rule: "a request is written at most once, never after its end, answered by its own link",
             observers: &[Observer::Workload, Observer::Server, Observer::Registry],
         }
     }
@@ -148,8 +147,18 @@ impl Oracle for RequestContract {
             (What::Socket(SocketLog::Flushed { .. } | SocketLog::Closed { .. }), Place::Client(client)) => {
                 // What waited is written, or never will be.
                 self.blocked.remove(&client);
-                let own = self.calls.values_mut().filter(|call| call.client == client);
-                own.for_each(|call| call.ended_blocked = false);
+                let closed = if let What::Socket(SocketLog::Closed { socket }) = entry.what {
+                    Some(socket)
+                } else {
+                    None
+                };
+                for call in self.calls.values_mut().filter(|call| call.client == client) {
+                    call.ended_blocked = false;
+                    let of_this = call.written.is_some_and(|(_, socket)| Some(socket) == closed);
+                    if of_this && call.outcome.is_none() {
+                        call.orphaned = Some(entry.at);
+                    }
+                }
             }
             (What::Socket(SocketLog::Frame { socket, frame }), Place::Client(client)) => {
                 let heard = frame.text().map(|text| self.dialect.read(text));
@@ -173,18 +182,6 @@ impl Oracle for RequestContract {
                 judge.check(entry.at, times == 1, || format!("the exchange heard {label} {times} times"));
             }
             _ => {}
-        }
-    }
-
-    fn finish(&mut self, end: Timestamp, judge: &mut Judge) {
-        for (label, call) in &self.calls {
-            if let Some(deadline) = call.deadline
-                && deadline + self.slack(call.client) + Duration::from_millis(1) < end
-            {
-                judge.check(end, call.outcome.is_some(), || {
-                    format!("client {}: request {label} was due at {deadline:?} and never ended", call.client)
-                });
-            }
         }
     }
 }

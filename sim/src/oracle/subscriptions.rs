@@ -4,9 +4,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use hpx_transport::{env::Timestamp, websocket::ConnectionState};
+use hpx_transport::{
+    env::Timestamp,
+    websocket::{ConnectionState, Event},
+};
 
 use crate::{
     dialect::{Dialect, Heard},
@@ -26,11 +30,18 @@ pub(super) struct Subscriptions {
 struct Wanted {
     /// Topics of live guards, by guard.
     guards: BTreeMap<u32, String>,
+    /// And of those that `unsubscribe` has ended.
+    over: BTreeMap<u32, String>,
     changed: Timestamp,
     /// What the present socket was told, and what must be said on it before other messages.
     told: BTreeSet<String>,
     owed: BTreeSet<String>,
     authed: bool,
+    /// Ready, as far as a prompt reader knows: a new topic is told at once. Those that are not yet, and since when.
+    ready: bool,
+    /// Its socket takes less than it is offered: what is told waits.
+    blocked: bool,
+    due: BTreeMap<String, Timestamp>,
 }
 
 /// A connection of the exchange.
@@ -61,6 +72,7 @@ impl Subscriptions {
                 judge.check(at, wanted.authed, || format!("client {client}: SUB before authentication"));
                 for topic in topics {
                     wanted.owed.remove(&topic);
+                    wanted.due.remove(&topic);
                     let new = wanted.told.insert(topic.clone());
                     judge.check(at, new, || format!("client {client}: a second SUB of {topic} on one link"));
                 }
@@ -119,6 +131,31 @@ impl Subscriptions {
         });
     }
 
+    /// A new topic is told while the link stands: nobody has to wait for something else to happen.
+    fn take_guard(&mut self, at: Timestamp, client: usize, guard: u32, topic: &str) {
+        let wanted = &mut self.clients[client];
+        wanted.changed = at;
+        wanted.guards.insert(guard, topic.to_owned());
+        if wanted.ready && !wanted.blocked && !wanted.told.contains(topic) {
+            wanted.due.entry(topic.to_owned()).or_insert(at);
+        }
+    }
+
+    fn check_due(&mut self, at: Timestamp, client: usize, judge: &mut Judge) {
+        if self.clients[client].due.is_empty() {
+            return;
+        }
+        let slack = self.plan.slack_for(client, Duration::ZERO);
+        let wanted = &mut self.clients[client];
+        while let Some(entry) = wanted.due.first_entry() {
+            if *entry.get() + slack >= at {
+                return;
+            }
+            let (topic, since) = entry.remove_entry();
+            judge.broken(at, format!("client {client}: the SUB of {topic} has been due since {since:?}"));
+        }
+    }
+
     fn lost_guard(&mut self, at: Timestamp, client: usize, guard: u32) {
         let wanted = &mut self.clients[client];
         wanted.changed = at;
@@ -126,6 +163,7 @@ impl Subscriptions {
             && !wanted.guards.values().any(|other| *other == topic)
         {
             wanted.owed.remove(&topic);
+            wanted.due.remove(&topic);
         }
     }
 }
@@ -140,11 +178,14 @@ impl Oracle for Subscriptions {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        if let Place::Client(client) = entry.place {
+            self.check_due(entry.at, client, judge);
+        }
         match (&entry.what, entry.place) {
             (What::Socket(SocketLog::Opened { .. }), Place::Client(client)) => {
                 let wanted = &mut self.clients[client];
                 wanted.told.clear();
-                wanted.authed = false;
+                (wanted.authed, wanted.ready, wanted.blocked) = (false, false, false);
                 wanted.owed = wanted.guards.values().cloned().collect();
             }
             (What::Socket(SocketLog::Frame { frame, .. }), Place::Client(client)) => {
@@ -152,21 +193,47 @@ impl Oracle for Subscriptions {
                     self.wrote(entry.at, client, heard, judge);
                 }
             }
+            (What::Socket(SocketLog::Blocked { .. }), Place::Client(client)) => {
+                self.clients[client].blocked = true;
+                self.clients[client].due.clear();
+            }
+            (What::Socket(SocketLog::Flushed { .. }), Place::Client(client)) => {
+                self.clients[client].blocked = false;
+            }
+            (What::Socket(SocketLog::Closed { .. } | SocketLog::Ended { .. }), Place::Client(client))
+            | (What::Event(Event::Disconnected { .. }), Place::Client(client)) => {
+                self.clients[client].ready = false;
+                self.clients[client].due.clear();
+            }
+            (What::Event(Event::Connected { .. }), Place::Client(client)) => {
+                self.clients[client].ready = self.plan.clients[client].is_read_promptly();
+            }
             (What::Work(log), Place::Client(client)) => match log {
-                WorkLog::GuardOpened { guard, topic } => {
-                    self.clients[client].guards.insert(*guard, topic.clone());
-                    self.clients[client].changed = entry.at;
+                WorkLog::GuardOpened { guard, topic } => self.take_guard(entry.at, client, *guard, topic),
+                WorkLog::CloseCalled | WorkLog::HandlesDropped | WorkLog::ReconnectCalled => {
+                    self.clients[client].ready = false;
+                    self.clients[client].due.clear();
                 }
                 WorkLog::GuardDropped { guard, .. } | WorkLog::GuardEnded { guard, .. } => {
                     self.lost_guard(entry.at, client, *guard);
                 }
                 WorkLog::Unsubscribed { topic } => {
-                    self.clients[client].changed = entry.at;
-                    self.clients[client].owed.remove(topic);
+                    let wanted = &mut self.clients[client];
+                    wanted.changed = entry.at;
+                    wanted.owed.remove(topic);
+                    wanted.due.remove(topic);
+                    // They have ended, and may have more to yield.
+                    let (over, guards) =
+                        std::mem::take(&mut wanted.guards).into_iter().partition(|(_, of)| of == topic);
+                    wanted.guards = guards;
+                    wanted.over.extend::<BTreeMap<u32, String>>(over);
                 }
                 WorkLog::GuardMessage { guard, topic, .. } => {
-                    let own = self.clients[client].guards.get(guard) == Some(topic);
-                    judge.check(entry.at, own, || format!("client {client}: guard {guard} yielded {topic}"));
+                    let wanted = &self.clients[client];
+                    let of = wanted.guards.get(guard).or_else(|| wanted.over.get(guard));
+                    judge.check(entry.at, of == Some(topic), || {
+                        format!("client {client}: guard {guard} yielded {topic}")
+                    });
                 }
                 WorkLog::Snapshot { state: ConnectionState::Ready, topics, guards, .. } => {
                     self.settled(entry.at, client, topics, guards, judge);

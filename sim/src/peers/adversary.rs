@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pipe::Manners;
 use crate::plan::Behaviour;
 
 /// The raw frames of a behaviour that strikes once, after the authentication (RFC 6455, section 5.2).
@@ -39,11 +40,12 @@ pub(super) fn pings() -> Vec<u8> {
     ping.repeat(PINGS_A_TURN)
 }
 
-/// How long the exchange waits between two bytes, if it is slow on purpose.
-pub(super) fn slowness(behaviour: Option<Behaviour>) -> Option<Duration> {
+/// How bytes leave the exchange.
+pub(super) fn manners(behaviour: Option<Behaviour>) -> Manners {
     match behaviour {
-        Some(Behaviour::Slowloris { every_ms }) => Some(Duration::from_millis(every_ms)),
-        _ => None,
+        Some(Behaviour::Slowloris { every_ms }) => Manners::Slow(Duration::from_millis(every_ms)),
+        Some(Behaviour::IgnorePings) => Manners::Mute,
+        _ => Manners::Good,
     }
 }
 

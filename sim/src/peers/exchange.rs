@@ -3,7 +3,7 @@
 //! It is tokio-tungstenite over the run's backend, not our own codec: a fault of ours in framing shows here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -51,9 +51,14 @@ struct Inner {
     moods: BTreeMap<usize, FaultKind>,
     /// The running number of each topic.
     topics: BTreeMap<String, u64>,
+    /// What connections that are over were asked and may not have answered, by client.
+    owed: BTreeMap<usize, VecDeque<Asked>>,
     /// Open connections: whose, and how to tell them to close.
     open: BTreeMap<u64, (usize, mpsc::UnboundedSender<Order>)>,
 }
+
+/// A request: its id and its label.
+type Asked = (Value, u64);
 
 /// What the world tells an open connection.
 #[derive(Debug, Clone)]
@@ -161,7 +166,8 @@ impl Exchange {
             self.log(ServerLog::Misbehaved { conn, behaviour });
         }
         let exchange = self.clone();
-        let pipe = Pipe::new(stream, move || adversary::slowness(exchange.behaviour(client, behaviour)));
+        let manners = move || adversary::manners(exchange.behaviour(client, behaviour));
+        let pipe = Pipe::new(stream, manners);
         let greeter = Greeter { refusal, lies: behaviour == Some(Behaviour::BadAcceptKey) };
         let mut ws = match accept_hdr_async_with_config(pipe, greeter, Some(small_buffers())).await {
             Ok(ws) => ws,
@@ -172,6 +178,7 @@ impl Exchange {
             }
         };
         self.log(ServerLog::Upgraded { conn });
+        ws.get_mut().upgraded();
         if behaviour == Some(Behaviour::SilentAfterUpgrade) {
             self.log(ServerLog::Misbehaved { conn, behaviour: Behaviour::SilentAfterUpgrade });
             return silence(ws.get_mut()).await;
@@ -194,6 +201,7 @@ impl Exchange {
             stage,
             behaviour,
             flood: None,
+            asked: VecDeque::new(),
         };
         desk.attend(orders).await
     }
@@ -279,8 +287,10 @@ struct Desk<'a> {
     ws: WebSocketStream<Pipe>,
     topics: BTreeSet<String>,
     /// Replies to come, by time and then in the order they were asked for.
-    due: BTreeMap<(Instant, u64), String>,
+    due: BTreeMap<(Instant, u64), Asked>,
     replies: u64,
+    /// The last requests, answered or not.
+    asked: VecDeque<Asked>,
     stage: Option<Stage>,
     /// With which it began.
     behaviour: Option<Behaviour>,
@@ -361,6 +371,7 @@ impl Desk<'_> {
                 self.exchange.log(ServerLog::Authenticated { conn: self.conn });
                 self.say(dialect.auth_accepted()).await?;
                 self.misbehave().await?;
+                self.say_what_is_owed().await?;
                 if self.stage == Some(Stage::Auth) {
                     let goodbye = Goodbye { code: 1013, reason: "try again".to_owned() };
                     self.exchange.say_goodbye(&mut self.ws, self.conn, goodbye).await;
@@ -379,6 +390,10 @@ impl Desk<'_> {
             }
             Heard::Request { id, label, reply_after_ms } => {
                 let reply = dialect.reply(&id, label, self.conn);
+                self.asked.push_back((id.clone(), label));
+                if self.asked.len() > ASKED_MAX {
+                    self.asked.pop_front();
+                }
                 let mut reply_after_ms = reply_after_ms;
                 match self.behaviour() {
                     Some(Behaviour::DuplicateReplies) => self.say(reply.clone()).await?,
@@ -393,8 +408,10 @@ impl Desk<'_> {
                     return self.say(reply).await;
                 }
                 self.replies += 1;
-                self.due
-                    .insert((Instant::now() + Duration::from_millis(reply_after_ms), self.replies), reply);
+                self.due.insert(
+                    (Instant::now() + Duration::from_millis(reply_after_ms), self.replies),
+                    (id, label),
+                );
             }
             Heard::Message { .. } | Heard::Other => {}
         }
@@ -418,6 +435,18 @@ impl Desk<'_> {
         self.ws.get_mut().write_all(&adversary::frames(behaviour)).await.map_err(Error::Io)
     }
 
+    /// Answers on this connection what others were asked: an epoch too late.
+    async fn say_what_is_owed(&mut self) -> Result<(), Error> {
+        if self.behaviour() != Some(Behaviour::StaleReplies) {
+            return Ok(());
+        }
+        let owed = self.exchange.lock().owed.remove(&self.client).unwrap_or_default();
+        for (id, label) in owed {
+            self.say(self.exchange.dialect.reply(&id, label, self.conn)).await?;
+        }
+        Ok(())
+    }
+
     async fn acknowledge(&mut self, id: &Value) -> Result<(), Error> {
         match self.exchange.dialect.acknowledge(id) {
             Some(text) => self.say(text).await,
@@ -430,8 +459,8 @@ impl Desk<'_> {
         while let Some(entry) = self.due.first_entry()
             && entry.key().0 <= now
         {
-            let reply = entry.remove();
-            self.say(reply).await?;
+            let (id, label) = entry.remove();
+            self.say(self.exchange.dialect.reply(&id, label, self.conn)).await?;
         }
         if let Some((at, turns)) = self.flood
             && at <= now
@@ -465,6 +494,16 @@ impl Desk<'_> {
     }
 }
 
+impl Drop for Desk<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.exchange.lock();
+        let owed = inner.owed.entry(self.client).or_default();
+        owed.append(&mut self.asked);
+        let too_many = owed.len().saturating_sub(ASKED_MAX);
+        owed.drain(..too_many);
+    }
+}
+
 /// Takes what comes and answers nothing, until the client has gone.
 async fn silence(socket: &mut Pipe) -> String {
     let patience = Instant::now() + FROZEN_MAX;
@@ -478,6 +517,8 @@ async fn silence(socket: &mut Pipe) -> String {
     }
 }
 
+/// So many of a client's last requests are remembered.
+const ASKED_MAX: usize = 32;
 /// An id that no client's requests come to.
 const UNKNOWN_ID: u64 = (1 << 53) - 1;
 

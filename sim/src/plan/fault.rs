@@ -290,6 +290,10 @@ pub enum Behaviour {
     UnknownReplies,
     /// It pushes topics nobody subscribed.
     UnknownTopics,
+    /// It answers no ping, and pushes on.
+    IgnorePings,
+    /// What it owed an earlier connection it says on this one.
+    StaleReplies,
     /// It closes with this code after the authentication.
     CloseCode(u16),
 }

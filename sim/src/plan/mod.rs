@@ -5,6 +5,7 @@
 
 mod describe;
 mod draw;
+mod expected;
 mod fault;
 mod read;
 
@@ -13,9 +14,13 @@ use std::time::Duration;
 use hpx_transport::{backoff::BackoffPolicy, websocket::WsConfig};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::describe::{describe, describe_fault};
+pub(crate) use self::{
+    describe::{describe, describe_fault},
+    expected::is_for_good,
+};
 pub use self::{
     draw::Preset,
+    expected::{Expected, Fate},
     fault::{
         Anchor, Behaviour, ConnectFault, CutHow, DnsFault, FAULT_NAMES, Fault, FaultKind, Moment, Stage,
         Target, Until, Way, When,
@@ -64,17 +69,21 @@ pub struct ClientPlan {
     pub window_bytes: Option<u64>,
     /// The connection's settings.
     pub config: ConfigPlan,
-    /// How it reads the event stream.
+    /// How it reads the event stream. Whatever it is, what is left is read once the handles are gone.
     pub reader: Reader,
+    /// How it reads its guards: one update of each at a time, or all there are.
+    #[serde(default, skip_serializing_if = "Reader::is_prompt")]
+    pub guard_reader: Reader,
     /// What it does, in order of time.
     pub script: Vec<Step>,
 }
 
 /// How an event stream is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reader {
     /// At once.
+    #[default]
     Prompt,
     /// One event, then a pause.
     Slow {
@@ -105,6 +114,10 @@ pub struct ConfigPlan {
     pub close_timeout_ms: u64,
     pub event_channel_capacity: usize,
     pub command_channel_capacity: usize,
+    #[serde(default = "default_subscription_capacity")]
+    pub subscription_channel_capacity: usize,
+    #[serde(default = "default_pending_max")]
+    pub max_pending_requests: usize,
 }
 
 /// Something a client does.
@@ -138,6 +151,9 @@ pub enum Op {
         label: u64,
         /// Waits until it is encoded.
         confirmed: bool,
+        /// It is filled up with blanks to so many bytes.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        bytes: u64,
         /// Drops its future early.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cancel: Option<Cancel>,
@@ -149,6 +165,13 @@ pub enum Op {
         /// The topic.
         topic: String,
     },
+    /// Takes several guards at once.
+    SubscribeMany {
+        /// The number of the first; the others follow.
+        first_guard: u32,
+        /// A topic each.
+        topics: Vec<String>,
+    },
     /// Drops a guard.
     DropGuard {
         /// Which.
@@ -159,8 +182,21 @@ pub enum Op {
         /// The topic.
         topic: String,
     },
+    /// Waits until the connection is ready.
+    Ready {
+        /// Drops its future early.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cancel: Option<Cancel>,
+    },
     /// Calls `reconnect`.
     Reconnect,
+    /// Drops the event stream.
+    DropStream,
+    /// Calls `close` and drops its future early: the connection ends all the same.
+    CloseAndCancel {
+        /// When.
+        cancel: Cancel,
+    },
     /// Calls `close`.
     Close,
     /// Drops every handle, and with them the calls in progress.
@@ -290,6 +326,8 @@ impl ConfigPlan {
             .close_timeout(ms(self.close_timeout_ms))
             .event_channel_capacity(self.event_channel_capacity)
             .command_channel_capacity(self.command_channel_capacity)
+            .subscription_channel_capacity(self.subscription_channel_capacity)
+            .max_pending_requests(self.max_pending_requests)
             .max_message_size(MESSAGE_BYTES_MAX)
     }
 
@@ -304,13 +342,30 @@ impl ConfigPlan {
 /// The longest message that a plan's client takes: small, so that one too long is soon sent.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 128 << 10;
 
+/// The library's own, for plans that don't say.
+fn default_subscription_capacity() -> usize {
+    256
+}
+
+/// The library's own, for plans that don't say.
+fn default_pending_max() -> usize {
+    1000
+}
+
+impl Reader {
+    fn is_prompt(&self) -> bool {
+        *self == Self::Prompt
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
 impl ClientPlan {
+    /// True if every event is read in the moment it comes, to the end.
     pub(crate) fn is_read_promptly(&self) -> bool {
-        self.reader == Reader::Prompt
+        self.reader == Reader::Prompt && !self.script.iter().any(|step| step.op == Op::DropStream)
     }
 }

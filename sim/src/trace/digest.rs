@@ -75,6 +75,7 @@ impl Entry {
                 SocketLog::Read { .. }
                     | SocketLog::Wrote { .. }
                     | SocketLog::Frame { .. }
+                    | SocketLog::LeftUnread { .. }
                     | SocketLog::Blocked { .. }
                     | SocketLog::Flushed { .. }
             ) | What::Server(ServerLog::Heard { .. } | ServerLog::Said { .. } | ServerLog::Pinged { .. })

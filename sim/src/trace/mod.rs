@@ -197,6 +197,13 @@ pub enum SocketLog {
         /// How many bytes.
         byte: usize,
     },
+    /// Bytes may have been there for the library to read, and it came back for them only now.
+    LeftUnread {
+        /// The socket.
+        socket: u64,
+        /// Since when.
+        since: Timestamp,
+    },
     /// The socket takes less than the library has for it.
     Blocked {
         /// The socket.
@@ -245,6 +252,12 @@ pub enum TaskLog {
     Ended {
         /// Its name.
         name: &'static str,
+    },
+    /// A future of the client's was polled again and again in one instant, and nothing came of it. It is not polled again
+    /// before something else happens.
+    Spun {
+        /// How often.
+        polls: u32,
     },
     /// A task panicked.
     Panicked {
@@ -324,12 +337,26 @@ pub enum WorkLog {
         /// The exchange's connection it came over.
         conn: u64,
     },
-    /// A guard yielded something else.
-    GuardNote {
+    /// A guard yielded that it missed messages.
+    GuardLagged {
         /// The guard.
         guard: u32,
-        /// What.
-        text: String,
+        /// How many.
+        count: u64,
+    },
+    /// A guard yielded that its link was replaced.
+    GuardGap {
+        /// The guard.
+        guard: u32,
+        /// The epoch it heard from.
+        from: u64,
+        /// The epoch it hears from now on.
+        to: u64,
+    },
+    /// `subscribe` was not ready at its first poll.
+    SubscribeWaited {
+        /// The guard to be.
+        guard: u32,
     },
     /// `unsubscribe` was called.
     Unsubscribed {
@@ -342,6 +369,25 @@ pub enum WorkLog {
     CloseCalled,
     /// `close` has returned.
     CloseReturned,
+    /// The future of `close` was dropped.
+    CloseCancelled {
+        /// After so many polls.
+        polls: u32,
+    },
+    /// `ready` is over.
+    ReadyEnded {
+        /// How; `Taken` is ready.
+        outcome: Outcome,
+    },
+    /// The event stream was dropped.
+    StreamDropped,
+    /// What the handle says once all events there were have been read.
+    Stands {
+        /// Its state.
+        state: ConnectionState,
+        /// Its epoch.
+        epoch: u64,
+    },
     /// The last handle was dropped.
     HandlesDropped,
     /// The event stream yielded its last.

@@ -37,6 +37,8 @@ struct Inner {
     driver: Option<Waker>,
     /// Who stands still until that has happened.
     stopped: Vec<Waker>,
+    /// What was written so far, merged or not.
+    written: u64,
 }
 
 impl Recorder {
@@ -76,6 +78,7 @@ impl Recorder {
             return;
         }
         let at = own.unwrap_or(inner.world_time);
+        inner.written += 1;
         if let Some(last) = inner.entries.last_mut()
             && last.at == at
             && last.place == place
@@ -95,6 +98,11 @@ impl Recorder {
         {
             driver.wake();
         }
+    }
+
+    /// How much was written so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.lock().written
     }
 
     /// True if faults have been set off that the world hasn't taken note of.

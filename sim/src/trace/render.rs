@@ -64,6 +64,7 @@ fn line(entry: &Entry) -> Option<String> {
         What::Server(log) => server_line(log)?,
         What::Work(log) => work_line(log)?,
         What::Task(TaskLog::Panicked { name, text }) => format!("task {name} PANICKED: {text}"),
+        What::Task(TaskLog::Spun { polls }) => format!("SPINS: {polls} polls for nothing"),
         What::Task(TaskLog::Ended { name }) => format!("task {name} has ended"),
         What::Task(_) => return None,
         What::Socket(SocketLog::DialFailed { socket, error }) => format!("dial {socket} failed: {error}"),
@@ -124,11 +125,13 @@ fn work_line(log: &WorkLog) -> Option<String> {
         WorkLog::GuardOpened { guard, topic } => format!("guard {guard} of {topic}"),
         WorkLog::GuardDropped { guard, topic } => format!("guard {guard} of {topic} dropped"),
         WorkLog::GuardEnded { guard, topic } => format!("guard {guard} of {topic} ended"),
-        WorkLog::GuardNote { guard, text } => format!("guard {guard}: {text}"),
+        WorkLog::GuardLagged { guard, count } => format!("guard {guard}: lagged by {count}"),
+        WorkLog::GuardGap { guard, from, to } => format!("guard {guard}: gap from epoch {from} to {to}"),
         WorkLog::Unsubscribed { topic } => format!("unsubscribes {topic}"),
         WorkLog::ReconnectCalled => "calls reconnect".to_owned(),
         WorkLog::CloseCalled => "calls close".to_owned(),
         WorkLog::CloseReturned => "close has returned".to_owned(),
+        WorkLog::CloseCancelled { polls } => format!("close dropped at poll {polls}"),
         WorkLog::HandlesDropped => "drops its last handle".to_owned(),
         WorkLog::Snapshot { state, pending, topics, .. } => {
             format!("stands at {state:?}, {pending} pending, topics {}", topics.join(" "))

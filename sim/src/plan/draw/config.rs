@@ -10,7 +10,7 @@ pub(super) fn draw_config(draw: &mut Draw) -> ConfigPlan {
         reconnect_max_delay_ms: initial * draw.between(1, 8),
         reconnect_backoff_factor: draw.pick(&[1.0, 1.5, 2.0, 3.0]),
         reconnect_jitter: draw.pick(&[0.0, 0.5, 1.0, 1.0, 1.0]),
-        reconnect_max_attempts: if draw.chance(12) { Some(draw.between(6, 12) as u32) } else { None },
+        reconnect_max_attempts: if draw.chance(15) { Some(draw.between(3, 12) as u32) } else { None },
         stable_after_ms: draw.between(500, 3000),
         ping_interval_ms: draw.between(300, 2500),
         pong_timeout_ms: draw.between(250, 2000),
@@ -21,6 +21,16 @@ pub(super) fn draw_config(draw: &mut Draw) -> ConfigPlan {
         close_timeout_ms: draw.between(200, 1000),
         event_channel_capacity: draw.pick(&[8, 16, 256]),
         command_channel_capacity: draw.pick(&[1, 4, 64]),
+        subscription_channel_capacity: draw.pick(&[1, 4, 16, 256]),
+        max_pending_requests: draw.pick(&[2, 6, 1000, 1000]),
+    }
+}
+
+pub(super) fn draw_guard_reader(draw: &mut Draw) -> Reader {
+    match draw.between(1, 10) {
+        1 => Reader::Absent,
+        2..=4 => Reader::Slow { every_ms: draw.between(20, 900) },
+        _ => Reader::Prompt,
     }
 }
 

@@ -282,7 +282,7 @@ fn draw_kind(draw: &mut Draw, mould: Mould) -> FaultKind {
 }
 
 fn draw_behaviour(draw: &mut Draw) -> Behaviour {
-    match draw.between(1, 16) {
+    match draw.between(1, 18) {
         1 => Behaviour::SilentAfterUpgrade,
         2 => Behaviour::RejectAuth,
         3 => Behaviour::IgnoreAuth,
@@ -297,6 +297,8 @@ fn draw_behaviour(draw: &mut Draw) -> Behaviour {
         12 => Behaviour::LateReplies { by_ms: draw.between(100, 5000) },
         13 => Behaviour::UnknownReplies,
         14 => Behaviour::UnknownTopics,
+        15 => Behaviour::IgnorePings,
+        16 => Behaviour::StaleReplies,
         _ => Behaviour::CloseCode(draw.pick(&[
             1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 1015,
             3000, 4999,

@@ -15,7 +15,7 @@ use rand_chacha::{
 
 pub use self::presets::Preset;
 use self::{
-    config::{draw_config, draw_reader},
+    config::{draw_config, draw_guard_reader, draw_reader},
     faults::draw_faults,
     presets::Sea,
     script::{Span, draw_script},
@@ -90,6 +90,7 @@ impl Plan {
         let end_ms = hours * 3_600_000;
         let mut client = plan.clients.swap_remove(0);
         client.reader = Reader::Prompt;
+        client.guard_reader = Reader::Prompt;
         client.latency_ms = tick_ms;
         client.config.ping_interval_ms = 30_000;
         client.config.pong_timeout_ms = 10_000;
@@ -135,6 +136,7 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
             let start_ms = if index == 0 { 0 } else { shape.between(0, sea.start_max_ms) };
             let (latency_ms, config) = (latency.between(1, 40), draw_config(&mut config));
             let reader = draw_reader(&mut shape);
+            let guard_reader = draw_guard_reader(&mut shape);
             ClientPlan {
                 start_ms,
                 latency_ms,
@@ -143,6 +145,7 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
                 window_bytes: None,
                 config: sea.settings(config),
                 reader,
+                guard_reader,
                 script: Vec::new(),
             }
         })

@@ -146,6 +146,7 @@ impl Sea {
         for client in clients {
             client.config = config.clone();
             client.reader = Reader::Prompt;
+            client.guard_reader = Reader::Prompt;
         }
     }
 
