@@ -3,11 +3,12 @@
 //! | plan | what went wrong |
 //! |---|---|
 //! | `reconnect-as-the-upgrade-completes` | `reconnect()` in the instant in which an upgrade completed: the driver went on reading a link the session had given up, and took it for the next one |
+//! | `unread-guard-spins-the-driver` | a guard that is not read was waited for at every burst, as if it were prompt: the driver polled itself 64 times for each message |
 //! | `restart-while-subscribed` | nothing: it shows how a plan is written by hand |
 
 use std::{fs, path::Path};
 
-use hpx_sim::{Plan, Simulation};
+use hpx_sim::{Backend, Plan, Simulation};
 
 #[test]
 fn every_saved_plan_is_green() {
@@ -17,8 +18,10 @@ fn every_saved_plan_is_green() {
         let path = entry.expect("the folder can be read").path();
         let json = fs::read_to_string(&path).expect("a plan can be read");
         let plan = Plan::from_json(&json).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let report = Simulation::of(plan).run();
-        assert!(report.is_green(), "{}\n{report}", path.display());
+        for backend in Backend::ALL {
+            let report = Simulation::of(plan.clone()).backend(backend).run();
+            assert!(report.is_green(), "{} on {}\n{report}", path.display(), backend.name());
+        }
         plans += 1;
     }
     assert!(plans >= 1);

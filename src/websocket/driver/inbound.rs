@@ -255,13 +255,15 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             let last = feed.guards.len().saturating_sub(1);
             for (place, guard) in feed.guards.iter().enumerate() {
                 let lagged = guard.lagged();
+                // Whoever has not taken what it was given before is not waited for: every burst would cost the whole patience.
+                let is_prompt = more && self.awaited.is_none() && guard.is_taken();
                 // The payload is shared by all guards; the last one gets the messages themselves.
                 let reader = match place == last {
                     true => guard.append(feed.batch.drain(..)),
                     false => guard.append(feed.batch.iter().cloned()),
                 };
                 self.scratch.wakers.extend(reader);
-                if more && self.awaited.is_none() {
+                if is_prompt {
                     self.awaited = Some((Awaited::Guard(Arc::clone(guard)), PATIENCE_TURNS));
                 }
                 if lagged == 0 && guard.lagged() > 0 {
