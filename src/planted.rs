@@ -50,7 +50,7 @@ bugs! {
     /// Waits grow past `reconnect_max_delay`.
     BackoffNotCapped, "backoff-not-capped", "WS-5";
     /// Every connection draws the same waits: a fleet redials as one.
-    JitterShared, "jitter-shared", "WS-6";
+    JitterShared, "jitter-shared", "WS-7";
     /// A wait the server asked for is not kept.
     RetryAfterIgnored, "retry-after-ignored", "WS-6";
     /// The wait before a retry hears neither close nor the drop of the last handle (failure mode 6).
@@ -74,7 +74,7 @@ bugs! {
     /// Close leaves requests without an answer (failure mode 8).
     PendingHangsAtClose, "pending-hangs-at-close", "WS-9";
     /// A request without a reply is never given up.
-    RequestDeadlineIgnored, "request-deadline-ignored", "WS-9";
+    RequestDeadlineIgnored, "request-deadline-ignored", "WS-L3";
     /// A request that was cancelled while queued is still written (failure mode 7).
     GhostRequest, "ghost-request", "WS-9";
     /// A request that timed out while queued is still written (failure mode 7).

@@ -85,6 +85,8 @@ impl Session {
     pub(super) fn close(&mut self, now: Timestamp, cause: CloseCause) {
         match self.phase {
             Phase::Closing { .. } | Phase::Closed => {}
+            // The driver goes on asking.
+            Phase::Dialing { .. } if planted::alive(Bug::CloseReconnectsFirst) && self.unheard.is_some() => {}
             Phase::Backoff { .. } if planted::alive(Bug::DeafBackoff) => self.unheard = Some(cause),
             Phase::Backoff { .. } if planted::alive(Bug::CloseReconnectsFirst) => {
                 self.dial(now);
