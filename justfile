@@ -42,7 +42,7 @@ differential *args:
 
 # How fast the simulation is, on one core.
 bench-sim *args:
-    cargo bench --package hpx-sim {{ args }}
+    cargo bench --package hpx-sim --bench speed {{ args }}
 
 # What reads entropy or the wall clock inside a run (Linux): `just tripwire MODE=trip SEEDS=0..16`.
 tripwire *args:
