@@ -89,9 +89,15 @@ impl Hostile {
         let config = &self.plan.clients[client].config;
         for (number, conn) in self.conns.iter().filter(|(_, conn)| conn.client == client) {
             let Some(behaviour) = conn.did else { continue };
-            // A slow peer stands or falls by what else happens.
-            let must_end = behaviour.expected(config).fate != Fate::Stands
-                && !matches!(behaviour, Behaviour::Slowloris { .. });
+            // What says nothing, or not enough, is given up by timeouts, and a peer behind a partition doesn't hear of it.
+            let silent = matches!(
+                behaviour,
+                Behaviour::Slowloris { .. }
+                    | Behaviour::BadAcceptKey
+                    | Behaviour::SilentAfterUpgrade
+                    | Behaviour::IgnoreAuth
+            );
+            let must_end = behaviour.expected(config).fate != Fate::Stands && !silent;
             judge.check(at, conn.gone || !must_end, || {
                 format!("client {client}: connection {number} stands, and its peer did {behaviour:?}")
             });
