@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     dialect::Dialect,
     env::SimEnv,
+    peers::tls,
     plan::{Cancel, ClientPlan, Op, Reader},
     trace::{Outcome, What, WorkLog},
 };
@@ -49,7 +50,10 @@ pub(crate) struct Kit {
 pub(crate) async fn run(env: SimEnv, plan: ClientPlan, settle_ms: u64, url: String, kit: Kit) {
     let start = at(plan.start_ms);
     sleep_until(instant(&env, start)).await;
-    let config = plan.config.to_config(&url);
+    let mut config = plan.config.to_config(&url);
+    if plan.tls {
+        config = config.tls(tls::trust());
+    }
     let (handle, stream) = match (kit.connector)(env.clone(), config).await {
         Ok(parts) => parts,
         Err(error) => {

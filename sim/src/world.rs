@@ -83,7 +83,7 @@ fn watch<P: Platform>(
     build: impl FnOnce(&Exchange) -> P,
 ) -> Ran {
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let exchange = Exchange::new(recorder.clone(), Arc::clone(&kit.dialect), ms(plan.push_every_ms));
+        let exchange = Exchange::new(recorder.clone(), Arc::clone(&kit.dialect), plan);
         let platform = build(&exchange);
         let mut world = World::new(plan, recorder, exchange, platform);
         let result = world.run();
@@ -269,6 +269,11 @@ impl<'a, P: Platform> World<'a, P> {
                 () => Line::Clear,
             };
             let conditions = Conditions::of(&of_client);
+            let handshake = of_client.iter().rev().find_map(|kind| match kind {
+                FaultKind::Tls(fault) => Some(*fault),
+                _ => None,
+            });
+            self.exchange.set_handshake(client, handshake);
             self.exchange.set_mood(client, mood);
             self.platform.envs()[client].set_conditions(conditions);
             self.set_line(client, line);
@@ -302,6 +307,6 @@ pub(crate) const EXCHANGE: &str = "exchange";
 pub(crate) const CLIENT_PREFIX: &str = "client-";
 
 /// Where the clients dial.
-fn url() -> String {
-    format!("ws://{EXCHANGE}:{PORT}/")
+fn url(tls: bool) -> String {
+    format!("{}://{EXCHANGE}:{PORT}/", if tls { "wss" } else { "ws" })
 }

@@ -55,6 +55,8 @@ struct Inner {
     client: usize,
     recorder: Recorder,
     wire: Wire,
+    /// What it writes is ciphertext: there are no frames to be seen.
+    secure: bool,
     seeds: Mutex<ChaCha12Rng>,
     registry: Mutex<Registry>,
 }
@@ -62,13 +64,14 @@ struct Inner {
 impl SimEnv {
     /// An environment of its own, outside any plan: to run the conformance suite, or a hand-made turmoil simulation.
     pub fn standalone(seed: u64) -> Self {
-        Self::new(0, seed, Recorder::default(), Wire::Turmoil)
+        Self::new(0, seed, Recorder::default(), Wire::Turmoil, false)
     }
 
-    pub(crate) fn new(client: usize, seed: u64, recorder: Recorder, wire: Wire) -> Self {
+    pub(crate) fn new(client: usize, seed: u64, recorder: Recorder, wire: Wire, secure: bool) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         rng.set_stream(STREAM_BASE + client as u64);
-        let inner = Inner { client, recorder, wire, seeds: Mutex::new(rng), registry: Mutex::default() };
+        let inner =
+            Inner { client, recorder, wire, secure, seeds: Mutex::new(rng), registry: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -358,7 +361,7 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// 2030-01-01, whenever the run takes place.
-const EPOCH: Duration = Duration::from_secs(1_893_456_000);
+pub(crate) const EPOCH: Duration = Duration::from_secs(1_893_456_000);
 /// Nobody's address (RFC 5737).
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// Longer than any simulation.

@@ -19,7 +19,7 @@ fn tell<F: Future<Output = ()>>(story: impl FnOnce(SimEnv, Recorder) -> F) {
         let clock = SimClock::Memory(Instant::now());
         let recorder = Recorder::timed(clock);
         let host = Network::new(1, clock).host();
-        story(SimEnv::new(0, 1, recorder.clone(), Wire::Memory(host)), recorder).await;
+        story(SimEnv::new(0, 1, recorder.clone(), Wire::Memory(host), false), recorder).await;
     });
 }
 

@@ -314,7 +314,7 @@ fn the_network_in_memory_keeps_the_contract_of_env() {
             }
         });
         let clock = SimClock::Memory(pair.start);
-        let env = SimEnv::new(0, 1, Recorder::timed(clock), Wire::Memory(pair.client.clone()));
+        let env = SimEnv::new(0, 1, Recorder::timed(clock), Wire::Memory(pair.client.clone()), false);
         conformance::run(&env).await;
         conformance::bytes_come_back(&env, pair.addr(PORT)).await;
         conformance::a_closed_port_refuses(&env, pair.addr(1)).await;

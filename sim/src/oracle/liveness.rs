@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use hpx_transport::websocket::{ConnectionState, Event};
 
 use crate::{
-    oracle::{Card, Judge, Observer, Oracle},
+    oracle::{Card, Judge, Observer, Oracle, certificates::Certificates},
     plan::{Behaviour, DnsFault, Fault, FaultKind, Plan, Until, is_for_good},
     trace::{Entry, Place, ServerLog, What, WorkLog},
 };
@@ -17,11 +17,17 @@ pub(super) struct Recovery {
     conns: Vec<(u64, usize, bool)>,
     /// Clients that were refused for good.
     refused: BTreeSet<usize>,
+    certificates: Certificates,
 }
 
 impl Recovery {
     pub(super) fn new(plan: &Arc<Plan>) -> Self {
-        Self { plan: Arc::clone(plan), conns: Vec::new(), refused: BTreeSet::new() }
+        Self {
+            plan: Arc::clone(plan),
+            conns: Vec::new(),
+            refused: BTreeSet::new(),
+            certificates: Certificates::new(plan),
+        }
     }
 
     fn owner(&self, conn: u64) -> Option<usize> {
@@ -45,6 +51,7 @@ impl Oracle for Recovery {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        self.certificates.observe(entry);
         match (&entry.what, entry.place) {
             (What::Server(ServerLog::Accepted { conn, client, .. }), _) => {
                 self.conns.push((*conn, *client, false))
@@ -61,8 +68,9 @@ impl Oracle for Recovery {
             }
             (What::Work(WorkLog::Snapshot { state, .. }), Place::Client(client)) => {
                 let plan = &self.plan.clients[client];
-                let may_give_up =
-                    plan.config.reconnect_max_attempts.is_some() || self.refused.contains(&client);
+                let may_give_up = plan.config.reconnect_max_attempts.is_some()
+                    || self.refused.contains(&client)
+                    || self.certificates.may_refuse(client);
                 let gave_up = may_give_up && *state == ConnectionState::Closed;
                 // The script may have asked for a new link a moment ago.
                 let bound = plan.config.recovery_ms();

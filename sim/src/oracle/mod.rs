@@ -6,6 +6,7 @@
 mod backoff;
 mod cancel;
 mod causes;
+mod certificates;
 mod close;
 mod deadlines;
 mod epochs;

@@ -1,20 +1,25 @@
 //! WS-L5: what no retry cures ends the connection, typed, and without a storm of attempts.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use hpx_transport::{
     ErrorKind, TransportError,
     websocket::{CloseCause, Event},
 };
 
 use crate::{
-    oracle::{Card, Judge, Observer, Oracle},
+    oracle::{Card, Judge, Observer, Oracle, certificates::Certificates},
     plan::{Behaviour, Plan, is_for_good},
     trace::{Entry, Place, ServerLog, SocketLog, What},
 };
 
 pub(super) struct Refusals {
+    certificates: Certificates,
     clients: Vec<Standing>,
     /// Whose a connection of the exchange is; they are numbered from 1.
     owners: Vec<usize>,
+    /// Connections whose client was shown a bad certificate.
+    shown: BTreeSet<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -25,8 +30,13 @@ struct Standing {
 }
 
 impl Refusals {
-    pub(super) fn new(plan: &Plan) -> Self {
-        Self { clients: vec![Standing::default(); plan.clients.len()], owners: Vec::new() }
+    pub(super) fn new(plan: &Arc<Plan>) -> Self {
+        Self {
+            certificates: Certificates::new(plan),
+            clients: vec![Standing::default(); plan.clients.len()],
+            owners: Vec::new(),
+            shown: BTreeSet::new(),
+        }
     }
 
     fn refused(&mut self, conn: u64, status: u16, judge: &mut Judge) {
@@ -47,7 +57,11 @@ impl Refusals {
                 standing.closed = true;
                 let CloseCause::Refused(error) = cause else { return };
                 let status = error.status().unwrap_or(0);
-                let true_word = ends_for_good(error) && standing.refused.contains(&status);
+                let caused = match error.kind() {
+                    ErrorKind::Certificate => self.certificates.may_refuse(client),
+                    _ => standing.refused.contains(&status),
+                };
+                let true_word = ends_for_good(error) && caused;
                 judge.check(entry.at, true_word, || {
                     let said = &standing.refused;
                     format!(
@@ -70,6 +84,7 @@ impl Oracle for Refusals {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        self.certificates.observe(entry);
         match (&entry.what, entry.place) {
             (What::Server(ServerLog::Accepted { client, .. }), _) => self.owners.push(*client),
             (What::Server(ServerLog::Refused { conn, status }), _) if is_for_good(*status) => {
@@ -77,6 +92,15 @@ impl Oracle for Refusals {
             }
             (What::Server(ServerLog::Misbehaved { conn, behaviour: Behaviour::RejectAuth }), _) => {
                 self.refused(*conn, 0, judge);
+            }
+            (What::Server(ServerLog::BadCertificate { conn }), _) => {
+                self.shown.insert(*conn);
+            }
+            (What::Server(ServerLog::Upgraded { conn }), _) => {
+                let shown = self.shown.contains(conn);
+                judge.check(entry.at, !shown, || {
+                    format!("connection {conn} was upgraded over a certificate that nobody vouches for")
+                });
             }
             (What::Event(event), Place::Client(client)) => self.event(entry, client, event, judge),
             (What::Socket(SocketLog::Resolving), Place::Client(client)) => {

@@ -37,6 +37,8 @@ struct Call {
     ended_blocked: bool,
     /// The socket it was written to.
     written: Option<(Timestamp, u64)>,
+    /// Over TLS nothing is seen of what is written: the connection on which the exchange heard it.
+    heard_on: Option<u64>,
     /// When the library let go of that socket: nothing can answer it any more.
     orphaned: Option<Timestamp>,
     heard: u32,
@@ -91,10 +93,10 @@ impl RequestContract {
                 )
             });
         }
-        let written = call.written;
+        let (written, heard_on) = (call.written, call.heard_on);
         let truth = match outcome {
-            Outcome::Failed { delivery: Delivery::NotSent, .. } => written.is_none(),
-            Outcome::Answered { .. } => written.is_some(),
+            Outcome::Failed { delivery: Delivery::NotSent, .. } => written.is_none() && heard_on.is_none(),
+            Outcome::Answered { .. } => written.is_some() || heard_on.is_some(),
             _ => true,
         };
         judge.check(at, truth, || {
@@ -111,7 +113,7 @@ impl RequestContract {
                 format!("client {client}: request {label} got the reply to {answered}")
             });
             let of = written.and_then(|(_, socket)| self.sockets.get(&(client, socket)));
-            let asked = of.and_then(|local| self.peers.get(local));
+            let asked = heard_on.as_ref().or_else(|| of.and_then(|local| self.peers.get(local)));
             judge.check(at, asked == Some(conn), || {
                 format!("client {client}: request {label} went to connection {asked:?}, its reply came from {conn}")
             });
@@ -171,6 +173,7 @@ impl Oracle for RequestContract {
             }
             (
                 What::Server(ServerLog::Heard {
+                    conn,
                     heard: Heard::Request { label, .. } | Heard::Message { label },
                     ..
                 }),
@@ -178,6 +181,9 @@ impl Oracle for RequestContract {
             ) => {
                 let call = self.calls.entry(*label).or_default();
                 call.heard += 1;
+                if self.plan.clients.get(call.client).is_some_and(|client| client.tls) {
+                    call.heard_on = Some(*conn);
+                }
                 let times = call.heard;
                 judge.check(entry.at, times == 1, || format!("the exchange heard {label} {times} times"));
             }

@@ -9,7 +9,8 @@ use crate::{
 };
 
 pub(super) struct NoSpin {
-    /// Clients whose process never stands still: whoever does reads later.
+    /// Clients whose process never stands still: whoever does reads later. And without TLS, whose handshake writes before it
+    /// reads on.
     awake: Vec<bool>,
 }
 
@@ -18,7 +19,11 @@ impl NoSpin {
         let pauses = |client: usize| {
             plan.faults.iter().any(|fault| fault.kind == FaultKind::Pause && fault.concerns(client))
         };
-        Self { awake: (0..plan.clients.len()).map(|client| !pauses(client)).collect() }
+        Self {
+            awake: (0..plan.clients.len())
+                .map(|client| !pauses(client) && !plan.clients[client].tls)
+                .collect(),
+        }
     }
 }
 

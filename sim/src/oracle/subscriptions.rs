@@ -206,7 +206,9 @@ impl Oracle for Subscriptions {
                 self.clients[client].due.clear();
             }
             (What::Event(Event::Connected { .. }), Place::Client(client)) => {
-                self.clients[client].ready = self.plan.clients[client].is_read_promptly();
+                // Over TLS nothing is seen of what is told.
+                let plan = &self.plan.clients[client];
+                self.clients[client].ready = plan.is_read_promptly() && !plan.tls;
             }
             (What::Work(log), Place::Client(client)) => match log {
                 WorkLog::GuardOpened { guard, topic } => self.take_guard(entry.at, client, *guard, topic),

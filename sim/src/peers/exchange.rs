@@ -27,11 +27,15 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{adversary, pipe::Pipe};
+use super::{
+    adversary,
+    pipe::{Pipe, Wire},
+    tls::Identity,
+};
 use crate::{
     dialect::{Dialect, Heard},
     net::{Listener, Socket},
-    plan::{Behaviour, FaultKind, Stage, Target},
+    plan::{Behaviour, FaultKind, Plan, Stage, Target, TlsFault},
     trace::{Recorder, ServerLog},
 };
 
@@ -41,6 +45,9 @@ pub(crate) struct Exchange {
     recorder: Recorder,
     dialect: Arc<dyn Dialect>,
     push_every: Duration,
+    /// Clients that dial `wss://`, and what they are shown.
+    secure: Arc<[bool]>,
+    identity: Option<Identity>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -49,6 +56,8 @@ struct Inner {
     conns: u64,
     /// How it treats each client's new connections, while such a fault lasts.
     moods: BTreeMap<usize, FaultKind>,
+    /// And how it shakes hands.
+    handshakes: BTreeMap<usize, TlsFault>,
     /// The running number of each topic.
     topics: BTreeMap<String, u64>,
     /// What connections that are over were asked and may not have answered, by client.
@@ -75,8 +84,32 @@ struct Goodbye {
 }
 
 impl Exchange {
-    pub(crate) fn new(recorder: Recorder, dialect: Arc<dyn Dialect>, push_every: Duration) -> Self {
-        Self { recorder, dialect, push_every, inner: Arc::default() }
+    pub(crate) fn new(recorder: Recorder, dialect: Arc<dyn Dialect>, plan: &Plan) -> Self {
+        let push_every = Duration::from_millis(plan.push_every_ms);
+        let secure: Arc<[bool]> = plan.clients.iter().map(|client| client.tls).collect();
+        let identity = secure.contains(&true).then(|| Identity::new(recorder.clock()));
+        Self { recorder, dialect, push_every, secure, identity, inner: Arc::default() }
+    }
+
+    /// Sets how hands are shaken with a client.
+    pub(crate) fn set_handshake(&self, client: usize, fault: Option<TlsFault>) {
+        let mut inner = self.lock();
+        match fault {
+            Some(fault) => drop(inner.handshakes.insert(client, fault)),
+            None => drop(inner.handshakes.remove(&client)),
+        }
+    }
+
+    /// The stream under the upgrade: the socket, or TLS over it.
+    async fn secure(&self, socket: Socket, conn: u64, client: usize) -> io::Result<Wire> {
+        let identity = self.identity.as_ref().filter(|_| self.secure.get(client) == Some(&true));
+        let Some(identity) = identity else { return Ok(Wire::Plain(socket)) };
+        let fault = self.lock().handshakes.get(&client).copied();
+        if fault == Some(TlsFault::BadCertificate) {
+            self.log(ServerLog::BadCertificate { conn });
+        }
+        let stream = identity.shake_hands(socket, fault).await?;
+        Ok(Wire::Secure(Box::new(stream)))
     }
 
     /// Sets how a client's new connections are treated.
@@ -165,6 +198,11 @@ impl Exchange {
         if let Some(behaviour @ (Behaviour::Slowloris { .. } | Behaviour::BadAcceptKey)) = behaviour {
             self.log(ServerLog::Misbehaved { conn, behaviour });
         }
+        let stream = match self.secure(stream, conn, client).await {
+            Ok(stream) => stream,
+            // The texts of TLS libraries are not part of a run.
+            Err(error) => return format!("no handshake: {}", error.kind()),
+        };
         let exchange = self.clone();
         let manners = move || adversary::manners(exchange.behaviour(client, behaviour));
         let pipe = Pipe::new(stream, manners);

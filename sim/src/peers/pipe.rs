@@ -12,7 +12,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
+use tokio_rustls::server::TlsStream;
 
+use super::cutting::Cutting;
 use crate::net::Socket;
 
 /// How bytes leave.
@@ -28,7 +30,7 @@ pub(super) enum Manners {
 
 /// A socket whose owner may have bad manners.
 pub(super) struct Pipe {
-    inner: Socket,
+    inner: Wire,
     /// As they are now.
     manners: Box<dyn Fn() -> Manners + Send>,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -41,7 +43,7 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(inner: Socket, manners: impl Fn() -> Manners + Send + 'static) -> Self {
+    pub(super) fn new(inner: Wire, manners: impl Fn() -> Manners + Send + 'static) -> Self {
         Self {
             inner,
             manners: Box::new(manners),
@@ -74,6 +76,44 @@ impl Pipe {
             self.frame_left -= count;
         }
         poll
+    }
+}
+
+/// What carries the bytes.
+pub(super) enum Wire {
+    Plain(Socket),
+    Secure(Box<TlsStream<Cutting>>),
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Secure(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Secure(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Secure(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Secure(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::{
-    Anchor, ConnectFault, CutHow, DnsFault, Fault, FaultKind, Moment, Op, Plan, Reader, Target, Until, Way,
-    When,
+    Anchor, ConnectFault, CutHow, DnsFault, Fault, FaultKind, Moment, Op, Plan, Reader, Target, TlsFault,
+    Until, Way, When,
 };
 
 /// The plan as a few readable lines: who, with which settings, and what will happen to them.
@@ -29,6 +29,7 @@ pub(crate) fn describe(plan: &Plan) -> String {
             Reader::Slow { every_ms } => format!("reads an event every {every_ms} ms"),
             Reader::Absent => "never reads events".to_owned(),
         };
+        let secure = if client.tls { ", over TLS" } else { "" };
         let count = |kind: fn(&Op) -> bool| client.script.iter().filter(|step| kind(&step.op)).count();
         let last = client.script.last().map_or(0, |step| step.at_ms);
         let end = match client.script.last().map(|step| &step.op) {
@@ -37,7 +38,7 @@ pub(crate) fn describe(plan: &Plan) -> String {
         };
         let _ = writeln!(
             out,
-            "  client {index}: from {:.1} s, {} ms away, {reader}; {} requests, {} sends, {} guards; {end} at {:.1} s",
+            "  client {index}: from {:.1} s, {} ms away{secure}, {reader}; {} requests, {} sends, {} guards; {end} at {:.1} s",
             seconds(client.start_ms),
             client.latency_ms,
             count(|op| matches!(op, Op::Request { .. })),
@@ -143,6 +144,10 @@ pub(crate) fn describe_fault(fault: &Fault) -> String {
         FaultKind::Dns(DnsFault::DeadFirst { refuses }) => {
             let how = if *refuses { "refuses" } else { "is silent" };
             format!("{whom}: of two addresses the first {how}")
+        }
+        FaultKind::Tls(TlsFault::BadCertificate) => format!("nobody vouches for what {whom} are shown"),
+        FaultKind::Tls(TlsFault::CutMidHandshake { after_bytes }) => {
+            format!("handshakes of {whom} are cut after {after_bytes} bytes")
         }
         FaultKind::ClockJump { by_ms } => format!("the wall clock of {whom} jumps by {by_ms} ms"),
         FaultKind::ClockSkew { ppm } => format!("the clock of {whom} is off by {ppm} ppm"),

@@ -173,6 +173,8 @@ pub enum FaultKind {
     Connect(ConnectFault),
     /// Names resolve badly.
     Dns(DnsFault),
+    /// Handshakes of clients that dial `wss://` go wrong.
+    Tls(TlsFault),
     /// The client's wall clock jumps. An instant.
     ClockJump {
         /// How far, in milliseconds.
@@ -252,6 +254,19 @@ pub enum DnsFault {
     },
 }
 
+/// How handshakes go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TlsFault {
+    /// The exchange shows a certificate that nobody vouches for.
+    BadCertificate,
+    /// The exchange is gone in the middle of its words.
+    CutMidHandshake {
+        /// So many bytes of them come before it.
+        after_bytes: usize,
+    },
+}
+
 /// How the exchange breaks the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -299,7 +314,7 @@ pub enum Behaviour {
 }
 
 /// The kinds of fault that are counted, those in a client's script among them.
-pub const FAULT_NAMES: [&str; 24] = [
+pub const FAULT_NAMES: [&str; 25] = [
     "partition",
     "hold",
     "crash",
@@ -318,6 +333,7 @@ pub const FAULT_NAMES: [&str; 24] = [
     "corrupt",
     "connect",
     "dns",
+    "tls",
     "clock-jump",
     "clock-skew",
     "pause",
@@ -375,6 +391,7 @@ impl FaultKind {
             Self::Corrupt { .. } => "corrupt",
             Self::Connect(_) => "connect",
             Self::Dns(_) => "dns",
+            Self::Tls(_) => "tls",
             Self::ClockJump { .. } => "clock-jump",
             Self::ClockSkew { .. } => "clock-skew",
             Self::Pause => "pause",

@@ -23,7 +23,7 @@ pub use self::{
     expected::{Expected, Fate},
     fault::{
         Anchor, Behaviour, ConnectFault, CutHow, DnsFault, FAULT_NAMES, Fault, FaultKind, Moment, Stage,
-        Target, Until, Way, When,
+        Target, TlsFault, Until, Way, When,
     },
     read::PlanError,
 };
@@ -67,6 +67,9 @@ pub struct ClientPlan {
     /// What it takes from a peer before it reads; without it, 64 KiB. In memory alone: turmoil counts segments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_bytes: Option<u64>,
+    /// It dials `wss://`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tls: bool,
     /// The connection's settings.
     pub config: ConfigPlan,
     /// How it reads the event stream. Whatever it is, what is left is read once the handles are gone.
@@ -350,6 +353,11 @@ fn default_subscription_capacity() -> usize {
 /// The library's own, for plans that don't say.
 fn default_pending_max() -> usize {
     1000
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Reader {

@@ -79,6 +79,11 @@ pub enum ServerLog {
         /// The client's end.
         peer: SocketAddr,
     },
+    /// It shows a certificate that nobody vouches for.
+    BadCertificate {
+        /// The connection.
+        conn: u64,
+    },
     /// The upgrade is done.
     Upgraded {
         /// The connection.

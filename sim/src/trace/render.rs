@@ -91,6 +91,7 @@ fn event_line(event: &Event) -> String {
 fn server_line(log: &ServerLog) -> Option<String> {
     Some(match log {
         ServerLog::Listening => "listening".to_owned(),
+        ServerLog::BadCertificate { conn } => format!("shows connection {conn} a bad certificate"),
         ServerLog::Authenticated { conn } => format!("connection {conn} is authenticated"),
         ServerLog::Refused { conn, status } => format!("refuses connection {conn} with {status}"),
         ServerLog::Closing { conn, code, reason } => {

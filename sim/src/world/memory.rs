@@ -91,9 +91,11 @@ impl Memory {
                 if let Some(bytes) = client.window_bytes {
                     own.set_window(bytes);
                 }
-                let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Memory(own.clone()));
+                let env =
+                    SimEnv::new(index, plan.seed, recorder.clone(), Wire::Memory(own.clone()), client.tls);
                 env.set_stops(plan.stops(index));
-                let run = workload::run(env.clone(), client.clone(), plan.settle_ms, url(), kit.clone());
+                let run =
+                    workload::run(env.clone(), client.clone(), plan.settle_ms, url(client.tls), kit.clone());
                 runtime.spawn(env.of_process(Box::pin(run)));
                 clients.push(own);
                 envs.push(env);

@@ -50,13 +50,14 @@ impl Turmoil {
         let mut envs = Vec::new();
         for (index, client) in plan.clients.iter().enumerate() {
             let name = name(index);
-            let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Turmoil);
+            let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Turmoil, client.tls);
             env.set_stops(plan.stops(index));
             envs.push(env.clone());
             let (client_plan, kit, settle_ms) = (client.clone(), kit.clone(), plan.settle_ms);
             // It never returns: turmoil stops the clock of a host that has.
             sim.client(name.as_str(), async move {
-                let run = workload::run(env.clone(), client_plan, settle_ms, url(), kit);
+                let url = url(client_plan.tls);
+                let run = workload::run(env.clone(), client_plan, settle_ms, url, kit);
                 env.of_process(Box::pin(run)).await;
                 Ok(())
             });

@@ -5,8 +5,8 @@ use super::{
     presets::{Preset, Sea},
 };
 use crate::plan::{
-    Anchor, Behaviour, ConnectFault, CutHow, DnsFault, Fault, FaultKind, Moment, Stage, Target, Until, Way,
-    When,
+    Anchor, Behaviour, ConnectFault, CutHow, DnsFault, Fault, FaultKind, Moment, Stage, Target, TlsFault,
+    Until, Way, When,
 };
 
 /// A kind of fault before its magnitude is drawn.
@@ -99,6 +99,39 @@ pub(super) fn draw_faults(draw: &mut Draw, sea: &Sea) -> Vec<Fault> {
     }
     // Anchored ones have no time and come first.
     faults.sort_by_key(Fault::begins_ms);
+    faults
+}
+
+/// What goes wrong with the handshakes of clients that dial `wss://`. Each has its own: whoever is shown a bad certificate
+/// ends for good.
+pub(super) fn draw_tls_faults(draw: &mut Draw, sea: &Sea, secure: impl Iterator<Item = usize>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for client in secure {
+        if matches!(sea.preset, Preset::Calm | Preset::Fleet) || !draw.chance(60) {
+            continue;
+        }
+        let at_ms = draw.between(300, sea.heal_ms - 1000);
+        let (at, target) = (When::At(at_ms), Target::Client(client));
+        let for_ms = draw.between(100, 3000).min(sea.heal_ms - at_ms - 100);
+        let cut = TlsFault::CutMidHandshake { after_bytes: draw.between(0, 900) as usize };
+        let kind = match draw.between(1, 4) {
+            1 if sea.preset == Preset::Hostile => FaultKind::Tls(TlsFault::BadCertificate),
+            2 if sea.preset == Preset::Hostile => {
+                let by_ms = (draw.between(40, 400) * 24 * 3_600_000) as i64;
+                FaultKind::ClockJump { by_ms: if draw.chance(50) { by_ms } else { -by_ms } }
+            }
+            _ => FaultKind::Tls(cut),
+        };
+        let until = if kind.is_instant() { Until::default() } else { Until::ForMs(for_ms) };
+        faults.push(Fault { at, until, target, kind });
+        // Not noticed until the old connection is lost.
+        faults.push(Fault {
+            at: When::At(at_ms + 1),
+            until: Until::default(),
+            target,
+            kind: FaultKind::Reset,
+        });
+    }
     faults
 }
 

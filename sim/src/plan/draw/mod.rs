@@ -16,11 +16,11 @@ use rand_chacha::{
 pub use self::presets::Preset;
 use self::{
     config::{draw_config, draw_guard_reader, draw_reader},
-    faults::draw_faults,
+    faults::{draw_faults, draw_tls_faults},
     presets::Sea,
     script::{Span, draw_script},
 };
-use super::{ClientPlan, Op, Plan, Reader, Step};
+use super::{ClientPlan, Fault, Op, Plan, Reader, Step};
 
 /// What randomness is drawn for.
 #[derive(Clone, Copy)]
@@ -30,6 +30,7 @@ enum Purpose {
     Workload = 3,
     Faults = 4,
     Latency = 5,
+    Tls = 6,
 }
 
 /// A generator with the few draws a plan needs, in integers: equal on every machine.
@@ -67,7 +68,7 @@ impl Springs<'_> {
     fn of(&self, purpose: Purpose) -> Draw {
         let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
         rng.set_stream(purpose as u64);
-        // Each purpose takes every fifth word: a word more changes one draw of one purpose.
+        // Each purpose takes every sixth word: a word more changes one draw of one purpose.
         let words = self.words.iter().skip(purpose as usize - 1).step_by(PURPOSES).copied().collect();
         Draw { words, rng }
     }
@@ -92,6 +93,7 @@ impl Plan {
         client.reader = Reader::Prompt;
         client.guard_reader = Reader::Prompt;
         client.latency_ms = tick_ms;
+        client.tls = false;
         client.config.ping_interval_ms = 30_000;
         client.config.pong_timeout_ms = 10_000;
         client.config.connect_timeout_ms = 10_000;
@@ -131,6 +133,7 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
     let sea = Sea::draw(&mut shape, preset);
     let mut config = springs.of(Purpose::Config);
     let mut latency = springs.of(Purpose::Latency);
+    let mut tls = springs.of(Purpose::Tls);
     let mut clients: Vec<ClientPlan> = (0..sea.clients)
         .map(|index| {
             let start_ms = if index == 0 { 0 } else { shape.between(0, sea.start_max_ms) };
@@ -140,6 +143,7 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
             ClientPlan {
                 start_ms,
                 latency_ms,
+                tls: preset != Preset::Fleet && tls.chance(15),
                 jitter_ms: 0,
                 bandwidth_bytes_per_s: None,
                 window_bytes: None,
@@ -151,7 +155,10 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
         })
         .collect();
     sea.make_equal(&mut clients);
-    let faults = draw_faults(&mut springs.of(Purpose::Faults), &sea);
+    let mut faults = draw_faults(&mut springs.of(Purpose::Faults), &sea);
+    let secure = clients.iter().enumerate().filter(|(_, client)| client.tls);
+    faults.extend(draw_tls_faults(&mut tls, &sea, secure.map(|(client, _)| client)));
+    faults.sort_by_key(Fault::begins_ms);
     let recovery = clients.iter().map(|client| client.config.recovery_ms() + 10 * client.latency_ms).max();
     let settle_ms = sea.heal_ms + recovery.unwrap_or(0) + 20 * sea.tick_ms + 200;
     let mut work = springs.of(Purpose::Workload);
@@ -177,6 +184,6 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
     }
 }
 
-const PURPOSES: usize = 5;
+const PURPOSES: usize = 6;
 /// Enough for every draw of a plan that anybody reads.
 const WORDS_MAX: usize = 4096;

@@ -34,7 +34,8 @@ impl Preset {
         let of_fleet = [FaultKind::Crash.name(), "server-close"];
         match self {
             Self::Fleet => of_fleet.to_vec(),
-            _ => faults::names(self).into_iter().chain(script).collect(),
+            Self::Calm => faults::names(self).into_iter().chain(script).collect(),
+            _ => faults::names(self).into_iter().chain(script).chain(["tls"]).collect(),
         }
     }
 
