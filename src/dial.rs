@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     env::{Env, Timer, Timestamp},
     error::{ErrorKind, TransportError, TransportResult},
-    tls::MaybeTls,
+    tls::{MaybeTls, Metered},
 };
 
 /// Where to dial, prepared once per connection.
@@ -80,7 +80,7 @@ where
 {
     let Some((config, name)) = &target.tls else { return Ok(MaybeTls::Plain(stream)) };
     let connector = TlsConnector::from(Arc::clone(config));
-    match connector.connect(name.clone(), stream).await {
+    match connector.connect(name.clone(), Metered::new(stream)).await {
         Ok(stream) => Ok(MaybeTls::Tls(Box::new(stream))),
         Err(error) => Err(tls_error(&target.host, error)),
     }

@@ -225,6 +225,7 @@ impl TransportError {
         }
         match self.inner.kind {
             K::AuthRejected if planted::alive(Bug::AuthRejectionRetried) => true,
+            K::Certificate if planted::alive(Bug::CertificateRetried) => true,
             K::UpgradeRefused if planted::alive(Bug::RefusalRetried) => true,
             K::Config | K::Certificate | K::AuthRejected | K::Encode | K::Decode | K::Rejected => false,
             K::Closed | K::HandlerPanicked | K::DriverDropped => false,

@@ -127,6 +127,8 @@ bugs! {
     RefusalRetried, "refusal-retried", "WS-L5";
     /// A rejected authentication is retried for ever (failure mode 15).
     AuthRejectionRetried, "auth-rejection-retried", "WS-L5";
+    /// A certificate that nobody vouches for is asked for again and again (failure mode 15).
+    CertificateRetried, "certificate-retried", "WS-L5";
     /// The peer's close code does not reach the user (failure mode 15).
     CloseCodeLost, "close-code-lost", "WS-4";
     /// The driver wakes itself while it has nothing to do.

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `reconnect-as-the-upgrade-completes` | `reconnect()` in the instant in which an upgrade completed: the driver went on reading a link the session had given up, and took it for the next one |
 //! | `unread-guard-spins-the-driver` | a guard that is not read was waited for at every burst, as if it were prompt: the driver polled itself 64 times for each message |
+//! | `a-part-of-a-record-is-a-sign-of-life` | over TLS a slow peer was given up on while its bytes came in: only whole records counted |
+//! | `tls-takes-what-its-socket-does-not` | over TLS each message that rustls took put `write_timeout` off, though the socket took nothing |
 //! | `restart-while-subscribed` | nothing: it shows how a plan is written by hand |
 
 use std::{fs, path::Path};

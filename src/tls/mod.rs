@@ -10,7 +10,7 @@ use rustls::{
     time_provider::TimeProvider,
 };
 
-pub(crate) use self::stream::MaybeTls;
+pub(crate) use self::stream::{MaybeTls, Meter, Metered};
 use crate::{
     env::Clock,
     error::{TransportError, TransportResult},

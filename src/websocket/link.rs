@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::{ErrorKind, TransportError},
     planted::{self, Bug},
-    tls::MaybeTls,
+    tls::{MaybeTls, Meter},
 };
 
 pub(crate) struct Link<S> {
@@ -33,6 +33,10 @@ pub(crate) struct Link<S> {
     failed: Option<TransportError>,
     /// Where in all that is written the watched ping ends.
     ping_end: Option<u64>,
+    /// What the socket under TLS had taken when TLS took it.
+    ping_taken: Option<u64>,
+    /// What went through the socket under TLS by the last look.
+    meter: Meter,
     /// A Close frame of ours is in the buffer or gone.
     goodbye: bool,
     /// Bytes came in since the last look.
@@ -81,6 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             progressed: false,
             failed: None,
             ping_end: None,
+            ping_taken: None,
+            meter: Meter::default(),
             goodbye: false,
             received: true,
         }
@@ -139,7 +145,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// True once after bytes came in, whether or not they made a message.
     pub(crate) fn take_received(&mut self) -> bool {
-        std::mem::take(&mut self.received)
+        let received = std::mem::take(&mut self.received);
+        match self.stream.meter() {
+            None => received,
+            // A part of a record is a sign of life.
+            Some(meter) => std::mem::replace(&mut self.meter.read, meter.read) != meter.read || received,
+        }
     }
 
     pub(crate) fn write_message(&mut self, message: &WsMessage) {
@@ -162,6 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// What was written last is a ping: the flush with which the end of it leaves tells.
     pub(crate) fn watch_ping(&mut self) {
         self.ping_end = Some(self.out.left() + self.out.waiting().len() as u64);
+        self.ping_taken = None;
     }
 
     /// Says goodbye, once: a Close frame that answers ours is not answered (RFC 6455, section 5.5.1).
@@ -210,20 +222,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let pending = self.write_out(cx)?;
-        let progressed = std::mem::take(&mut self.progressed);
-        let ping_left = self.ping_end.take_if(|end| *end <= self.out.left()).is_some();
-        if pending {
-            return Ok(Flush { pending, progressed, ping_left });
+        let pending = self.write_out(cx)? || self.push_out(cx)?;
+        Ok(Flush { pending, progressed: self.has_progressed(), ping_left: self.has_ping_left(pending) })
+    }
+
+    /// Sends on what the stream has taken and kept. True if bytes are left.
+    fn push_out(&mut self, cx: &mut Context<'_>) -> Result<bool, TransportError> {
+        if !self.unflushed {
+            return Ok(false);
         }
-        if self.unflushed {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
-                Poll::Pending => return Ok(Flush { pending: true, progressed, ping_left }),
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(error)) => return Err(io_error(error)),
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Pending => Ok(true),
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                Ok(false)
+            }
+            Poll::Ready(Err(error)) => Err(io_error(error)),
+        }
+    }
+
+    /// True if the socket took bytes since the last look. TLS takes messages while its socket takes nothing.
+    fn has_progressed(&mut self) -> bool {
+        let took = std::mem::take(&mut self.progressed);
+        match self.stream.meter() {
+            None => took,
+            Some(meter) => std::mem::replace(&mut self.meter.written, meter.written) != meter.written,
+        }
+    }
+
+    /// True once, when the socket has taken the watched ping.
+    fn has_ping_left(&mut self, pending: bool) -> bool {
+        if self.ping_end.is_none_or(|end| self.out.left() < end) {
+            return false;
+        }
+        if pending && let Some(meter) = self.stream.meter() {
+            // TLS has it, and maybe not its socket. What came before it is bounded by what TLS keeps.
+            let since = *self.ping_taken.get_or_insert(meter.written);
+            if meter.written - since <= TLS_KEPT_BYTES {
+                return false;
             }
         }
-        Ok(Flush { pending: false, progressed, ping_left })
+        (self.ping_end, self.ping_taken) = (None, None);
+        true
     }
 }
 
@@ -255,5 +295,7 @@ const WRITE_BUFFER_BYTES: usize = 256 << 10;
 /// A part of a batch large enough to be worth a write of its own. With a usual frame on top it fits the 16 KiB that the
 /// buffer keeps.
 const FLUSH_EARLY_BYTES: usize = 14 << 10;
+/// More than rustls keeps of what it was given: 64 KiB of records, and one more.
+const TLS_KEPT_BYTES: u64 = 128 << 10;
 /// Pongs may go this far beyond.
 const PONG_ROOM_BYTES: usize = WRITE_BUFFER_BYTES + (64 << 10);
