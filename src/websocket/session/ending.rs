@@ -110,9 +110,6 @@ impl Session {
             self.actions.push(Action::Write(Outgoing::Close));
         }
         self.heartbeat = None;
-        if planted::alive(Bug::CloseLosesSends) {
-            self.outbox.clear();
-        }
         let deadline = now + self.config.close_timeout;
         self.enter(Phase::Closing { deadline, cause, said: !was_ready });
         let actions = &mut self.actions;

@@ -462,6 +462,9 @@ impl Session {
         if !open {
             return;
         }
+        if planted::alive(Bug::CloseLosesSends) && matches!(self.phase, Phase::Closing { .. }) {
+            self.outbox.clear();
+        }
         let mut sends = 0;
         let mut bytes = 0;
         // What is not released can still be withdrawn: the rest waits until this much was flushed.

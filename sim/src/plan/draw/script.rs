@@ -61,8 +61,11 @@ pub(super) fn draw_script(draw: &mut Draw, span: Span, faults: &[Fault], label: 
         && draw.chance(30)
     {
         // Last words, in the breath of the goodbye.
-        let words = (0..draw.between(1, 4)).map(|_| Step { at_ms: first.at_ms, op: hands.send(draw) });
-        script.extend(words.collect::<Vec<Step>>());
+        let speech = draw.chance(30);
+        for _ in 0..if speech { draw.between(5, 8) } else { draw.between(1, 4) } {
+            let op = if speech { hands.send_of(draw, hands.bytes_max) } else { hands.send(draw) };
+            script.push(Step { at_ms: first.at_ms, op });
+        }
     }
     script.extend(ends);
     // Stable: what comes last at one time ends the script.
@@ -104,6 +107,11 @@ impl Hands<'_> {
             most => draw.between(0, most),
         };
         Op::Request { label: *self.label, reply_after_ms, cancel }
+    }
+
+    fn send_of(&mut self, draw: &mut Draw, bytes: u64) -> Op {
+        *self.label += 1;
+        Op::Send { label: *self.label, confirmed: draw.chance(20), bytes, cancel: None }
     }
 
     fn send(&mut self, draw: &mut Draw) -> Op {
