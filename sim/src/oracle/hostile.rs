@@ -135,6 +135,13 @@ impl Oracle for Hostile {
             (What::Socket(SocketLog::Opened { socket, local }), Place::Client(client)) => {
                 self.clients[client].sockets.insert(*socket, local.to_string());
             }
+            (What::Socket(SocketLog::Closed { socket }), Place::Client(client)) => {
+                // The client is done with it, whatever its peer has heard of that.
+                let conn = self.clients[client].sockets.get(socket).and_then(|local| self.peers.get(local));
+                if let Some(conn) = conn.and_then(|conn| self.conns.get_mut(conn)) {
+                    conn.gone = true;
+                }
+            }
             (What::Socket(SocketLog::Frame { socket, frame }), Place::Client(client))
                 if frame.opcode == 8 =>
             {

@@ -151,9 +151,13 @@ impl Oracle for SendAccounts {
                 self.clients[client].is_up = self.plan.clients[client].is_read_promptly();
             }
 
-            (What::Event(Event::Disconnected { .. } | Event::Skipped { .. }), Place::Client(client))
-            | (What::Work(WorkLog::ReconnectCalled), Place::Client(client)) => {
-                self.clients[client].is_up = false
+            (What::Event(Event::Disconnected { .. } | Event::Skipped { .. }), Place::Client(client)) => {
+                self.clients[client].is_up = false;
+            }
+            (What::Work(WorkLog::ReconnectCalled), Place::Client(client)) => {
+                // `close` is called when its future is polled: what was asked for in the same instant may come before it.
+                let account = &mut self.clients[client];
+                (account.is_up, account.takes_leave) = (false, false);
             }
             (What::Work(WorkLog::CloseCalled | WorkLog::HandlesDropped), Place::Client(client)) => {
                 let account = &mut self.clients[client];
