@@ -131,6 +131,14 @@ impl Oracle for SendAccounts {
                     account.accepted.values_mut().for_each(|accepted| accepted.may_be_lost = true);
                 }
             }
+            // A Close frame of ours may be the answer to one of the peer's.
+            (What::Server(ServerLog::Closing { conn, .. } | ServerLog::Misbehaved { conn, .. }), _) => {
+                let owner =
+                    usize::try_from(*conn).ok().and_then(|conn| self.owners.get(conn.checked_sub(1)?));
+                if let Some(account) = owner.and_then(|client| self.clients.get_mut(*client)) {
+                    (account.is_up, account.takes_leave) = (false, false);
+                }
+            }
             (What::Socket(SocketLog::Closed { .. }), Place::Client(client)) => {
                 let account = &mut self.clients[client];
                 if std::mem::take(&mut account.is_linked) {
