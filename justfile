@@ -44,7 +44,7 @@ differential *args:
 bench-sim *args:
     cargo bench --package hpx-sim --bench speed {{ args }}
 
-# What reads entropy or the wall clock inside a run (Linux): `just tripwire MODE=trip SEEDS=0..16`.
+# What reads entropy or the wall clock inside a run (Linux): `just tripwire MODE=trip SEEDS=0..16`, or MODE=supply.
 tripwire *args:
     cargo tripwire {{ args }}
 

@@ -34,10 +34,20 @@ fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
 
 /// All Rust source of the workspace.
 fn all_sources() -> Vec<(String, String)> {
-    ["src", "tests", "examples", "benches", "sim/src", "sim/tests"]
-        .into_iter()
-        .flat_map(|folder| files(folder, "rs"))
-        .collect()
+    [
+        "src",
+        "tests",
+        "examples",
+        "benches",
+        "sim/src",
+        "sim/tests",
+        "sim/examples",
+        "sim/benches",
+        "sim/tripwire",
+    ]
+    .into_iter()
+    .flat_map(|folder| files(folder, "rs"))
+    .collect()
 }
 
 /// The text without its comments. Good enough: no string in this repository holds a comment's beginning but URLs.
@@ -99,6 +109,18 @@ fn pure_files_name_no_clock_socket_task_or_lock() {
         let code = code(text);
         let found: BTreeSet<_> = words(&code).filter(|word| banned.contains(word)).collect();
         found.into_iter().map(str::to_owned).collect()
+    });
+}
+
+#[test]
+fn unsafe_code_is_in_the_interposer_alone() {
+    let mut sources = all_sources();
+    let before = sources.len();
+    sources.retain(|(path, _)| path != "sim/tripwire/src/interpose.rs" && path != "tests/tidy.rs");
+    assert_eq!(sources.len() + 2, before, "the interposer has moved");
+    check("nothing else is unsafe", &sources, |_, text| {
+        let code = code(text);
+        words(&code).filter(|word| *word == "unsafe").map(str::to_owned).collect()
     });
 }
 

@@ -19,6 +19,7 @@ pub struct Report {
     entries: Vec<Entry>,
     verdicts: Vec<Verdict>,
     digests: Digests,
+    bytes: Option<[u8; 16]>,
     failure: Option<String>,
 }
 
@@ -31,6 +32,7 @@ impl Report {
             digests,
             entries: ran.entries,
             verdicts: ran.bench.verdicts(),
+            bytes: ran.bytes,
             failure: ran.failure,
         }
     }
@@ -63,6 +65,11 @@ impl Report {
     /// The fingerprint of the trace.
     pub fn digests(&self) -> Digests {
         self.digests
+    }
+
+    /// The fingerprint of every byte that the clients' sockets read and wrote, if the simulation was told to take it.
+    pub fn byte_digest(&self) -> Option<String> {
+        self.bytes.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Why the simulation itself broke, if it did.

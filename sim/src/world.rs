@@ -29,6 +29,8 @@ use crate::{
 pub(crate) struct Ran {
     pub(crate) entries: Vec<Entry>,
     pub(crate) bench: Bench,
+    /// Of every byte of the clients' sockets, if it was asked for.
+    pub(crate) bytes: Option<[u8; 16]>,
     /// The simulation itself broke, or a host panicked.
     pub(crate) failure: Option<String>,
 }
@@ -58,16 +60,18 @@ trait Platform {
 }
 
 /// Runs the plan to its end on the current thread.
-pub(crate) fn run(plan: &Arc<Plan>, kit: &Kit, backend: Backend) -> Ran {
+pub(crate) fn run(plan: &Arc<Plan>, kit: &Kit, backend: Backend, bytes: bool) -> Ran {
     let bench = Bench::new(plan, &kit.dialect);
     match backend {
         Backend::Turmoil => {
             let recorder = Recorder::new(SimClock::Turmoil, plan, bench);
+            recorder.take_bytes(bytes);
             watch(plan, kit, &recorder, |exchange| turmoil::Turmoil::build(plan, kit, &recorder, exchange))
         }
         Backend::Memory => {
             let runtime = memory::runtime();
             let recorder = Recorder::new(memory::clock(&runtime), plan, bench);
+            recorder.take_bytes(bytes);
             watch(plan, kit, &recorder, |exchange| {
                 memory::Memory::build(runtime, plan, kit, &recorder, exchange)
             })
@@ -97,11 +101,12 @@ fn watch<P: Platform>(
         Err(panic) => Some(format!("the simulation panicked: {}", panic_text(panic.as_ref()))),
     };
     recorder.seal();
+    let bytes = recorder.byte_digest();
     let (entries, bench) = recorder.take();
     // Each run has a recorder of its own, and this is its only end.
     let mut bench = bench.expect("the oracles come back with the trace they watched");
     bench.finish(Timestamp::ZERO + ms(plan.end_ms()));
-    Ran { entries, bench, failure }
+    Ran { entries, bench, bytes, failure }
 }
 
 struct World<'a, P> {

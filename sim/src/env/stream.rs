@@ -97,6 +97,8 @@ impl SimStream {
     }
 
     fn has_written(&mut self, bytes: &[u8]) {
+        let inner = &self.env.inner;
+        inner.recorder.bytes(inner.client, self.socket, true, bytes);
         self.record(SocketLog::Wrote { socket: self.socket, bytes: bytes.len() });
         if self.env.inner.secure {
             return;
@@ -160,6 +162,8 @@ impl SimStream {
         let read = &mut buf.filled_mut()[before..];
         let bytes = read.len();
         this.faults.has_read(&this.env.registry(), read);
+        let env = &this.env.inner;
+        env.recorder.bytes(env.client, this.socket, false, read);
         this.reading.moved(bytes);
         if poll.is_pending() {
             this.paused = false;

@@ -69,13 +69,11 @@ pub(crate) enum SimClock {
 impl SimClock {
     /// Time since the run began. Outside the simulation there is none.
     pub(crate) fn now(self) -> Option<Timestamp> {
+        // Outside a runtime tokio's clock is the machine's: a host that is torn down, or nobody's code.
+        tokio::runtime::Handle::try_current().ok()?;
         let elapsed = match self {
             Self::Turmoil => turmoil::sim_elapsed()?,
-            Self::Memory(start) => {
-                // Outside the runtime tokio's clock is the machine's.
-                tokio::runtime::Handle::try_current().ok()?;
-                tokio::time::Instant::now().saturating_duration_since(start)
-            }
+            Self::Memory(start) => tokio::time::Instant::now().saturating_duration_since(start),
         };
         Some(Timestamp::ZERO + elapsed)
     }

@@ -84,7 +84,7 @@ impl Entry {
 }
 
 /// 128 bits tell runs apart; nobody forges them.
-fn half(hasher: Sha256) -> [u8; 16] {
+pub(super) fn half(hasher: Sha256) -> [u8; 16] {
     let mut out = [0; 16];
     out.copy_from_slice(&hasher.finalize()[..16]);
     out

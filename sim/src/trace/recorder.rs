@@ -10,7 +10,9 @@ use std::{
 
 use hpx_transport::env::Timestamp;
 
-use super::{Entry, Place, SocketLog, What, triggers::Triggers};
+use sha2::{Digest, Sha256};
+
+use super::{Entry, Place, SocketLog, What, digest::half, triggers::Triggers};
 use crate::{net::SimClock, oracle::Bench, plan::Plan};
 
 /// A shared, append-only trace. Clones write to the same one. The oracles watch over its shoulder: each sees an entry in
@@ -39,6 +41,8 @@ struct Inner {
     stopped: Vec<Waker>,
     /// What was written so far, merged or not.
     written: u64,
+    /// Of the bytes of the clients' sockets, if somebody wants it.
+    bytes: Option<Sha256>,
 }
 
 impl Recorder {
@@ -70,13 +74,13 @@ impl Recorder {
     }
 
     fn write(&self, place: Place, what: What) {
-        // A host's own clock where there is one; the world's between steps and while a crash tears a host down.
-        let own = if place == Place::World { None } else { self.clock.now() };
         let mut inner = self.lock();
         let inner = &mut *inner;
         if inner.sealed {
             return;
         }
+        // A host's own clock where there is one; the world's between steps and while a crash tears a host down.
+        let own = if place == Place::World { None } else { self.clock.now() };
         let at = own.unwrap_or(inner.world_time);
         inner.written += 1;
         if let Some(last) = inner.entries.last_mut()
@@ -98,6 +102,29 @@ impl Recorder {
         {
             driver.wake();
         }
+    }
+
+    /// Takes the digest of the clients' bytes from here on, or doesn't.
+    pub(crate) fn take_bytes(&self, takes: bool) {
+        self.lock().bytes = takes.then(Sha256::new);
+    }
+
+    /// Bytes that a client's socket read, or wrote.
+    pub(crate) fn bytes(&self, client: usize, socket: u64, written: bool, bytes: &[u8]) {
+        let mut inner = self.lock();
+        if inner.sealed {
+            return;
+        }
+        if let Some(digest) = &mut inner.bytes {
+            for number in [client as u64, socket, u64::from(written), bytes.len() as u64] {
+                digest.update(number.to_le_bytes());
+            }
+            digest.update(bytes);
+        }
+    }
+
+    pub(crate) fn byte_digest(&self) -> Option<[u8; 16]> {
+        self.lock().bytes.take().map(half)
     }
 
     /// How much was written so far.
