@@ -115,14 +115,14 @@ impl AsyncRead for SimStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let now = self.env.world_now();
         if let Some(since) = self.unread.take()
-            && since != now
+            && since != self.env.world_now()
         {
             self.record(SocketLog::LeftUnread { socket: self.socket, since });
         }
         let poll = self.give(cx, buf);
-        self.unread = matches!(poll, Poll::Ready(Ok(())) if !self.ended).then_some(now);
+        let given = matches!(poll, Poll::Ready(Ok(())) if !self.ended);
+        self.unread = given.then(|| self.env.world_now());
         poll
     }
 }

@@ -32,7 +32,11 @@ use std::sync::Arc;
 
 use hpx_transport::env::Timestamp;
 
-use crate::{dialect::Dialect, plan::Plan, trace::Entry};
+use crate::{
+    dialect::Dialect,
+    plan::{ClientPlan, Plan},
+    trace::Entry,
+};
 
 /// One invariant, watched.
 pub(crate) trait Oracle: Send {
@@ -129,6 +133,8 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(plan: &Arc<Plan>, dialect: &Arc<dyn Dialect>) -> Self {
+        let clients = plan.clients.iter().map(ClientPlan::for_oracles).collect();
+        let plan = &Arc::new(Plan { clients, ..Plan::clone(plan) });
         let oracles: Vec<Box<dyn Oracle>> = vec![
             Box::new(sockets::SingleFlight::new(plan)),
             Box::new(epochs::OneAtATime::new(plan)),

@@ -374,6 +374,19 @@ fn is_zero(number: &u64) -> bool {
 impl ClientPlan {
     /// True if every event is read in the moment it comes, to the end.
     pub(crate) fn is_read_promptly(&self) -> bool {
-        self.reader == Reader::Prompt && !self.script.iter().any(|step| step.op == Op::DropStream)
+        self.reader == Reader::Prompt && !self.drops_stream()
+    }
+
+    /// True if it drops the event stream before its end.
+    fn drops_stream(&self) -> bool {
+        self.script.iter().any(|step| matches!(step.op, Op::DropStream))
+    }
+
+    /// As oracles see it, who ask at every entry: whoever drops the stream is one who doesn't read, and has no script.
+    pub(crate) fn for_oracles(&self) -> Self {
+        let reader = if self.drops_stream() { Reader::Absent } else { self.reader };
+        let keep = |step: &&Step| matches!(step.op, Op::Reconnect | Op::Close | Op::DropHandle);
+        let script = self.script.iter().filter(keep).cloned().collect();
+        Self { reader, script, ..self.clone() }
     }
 }
