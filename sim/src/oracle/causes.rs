@@ -1,6 +1,6 @@
 //! WS-4, one cause, one retry: each attempt or link that fails is answered by one retry, and its cause is what happened.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use hpx_transport::{
     ErrorKind, TransportError,
@@ -9,7 +9,7 @@ use hpx_transport::{
 };
 
 use crate::{
-    oracle::{Card, Judge, Observer, Oracle},
+    oracle::{Card, Judge, Observer, Oracle, owners::Owners},
     plan::{Behaviour, Plan},
     trace::{Entry, Place, ServerLog, SocketLog, What, WorkLog},
 };
@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Causes {
     plan: Arc<Plan>,
     clients: Vec<Retries>,
-    owners: BTreeMap<u64, usize>,
+    owners: Owners,
 }
 
 #[derive(Clone, Default)]
@@ -35,11 +35,11 @@ struct Retries {
 impl Causes {
     pub(super) fn new(plan: &Arc<Plan>) -> Self {
         let clients = vec![Retries::default(); plan.clients.len()];
-        Self { plan: Arc::clone(plan), clients, owners: BTreeMap::new() }
+        Self { plan: Arc::clone(plan), clients, owners: Owners::default() }
     }
 
     fn sent_code(&mut self, conn: u64, code: Option<u16>) {
-        if let Some(retries) = self.owners.get(&conn).and_then(|client| self.clients.get_mut(*client)) {
+        if let Some(retries) = self.owners.of(conn, &mut self.clients) {
             retries.codes.push(code);
         }
     }
@@ -68,14 +68,11 @@ impl Oracle for Causes {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        self.owners.observe(entry);
         match (&entry.what, entry.place) {
-            (What::Server(ServerLog::Accepted { conn, client, .. }), _) => {
-                self.owners.insert(*conn, *client);
-            }
             (What::Server(ServerLog::Upgraded { conn }), _) => {
                 // A link begins: what was said on earlier ones is over.
-                if let Some(retries) = self.owners.get(conn).and_then(|client| self.clients.get_mut(*client))
-                {
+                if let Some(retries) = self.owners.of(*conn, &mut self.clients) {
                     retries.codes.clear();
                 }
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    oracle::owners::Owners,
     peers::tls::{VALID_AFTER, VALID_BEFORE},
     plan::{FaultKind, Plan},
     trace::{Entry, FaultLog, ServerLog, What},
@@ -15,8 +16,7 @@ pub(super) struct Certificates {
     jumped_ms: Vec<i64>,
     /// There was cause to refuse.
     cause: Vec<bool>,
-    /// Whose a connection of the exchange is; they are numbered from 1.
-    owners: Vec<usize>,
+    owners: Owners,
 }
 
 impl Certificates {
@@ -26,17 +26,15 @@ impl Certificates {
             plan: Arc::clone(plan),
             jumped_ms: vec![0; clients],
             cause: vec![false; clients],
-            owners: Vec::new(),
+            owners: Owners::default(),
         }
     }
 
     pub(super) fn observe(&mut self, entry: &Entry) {
+        self.owners.observe(entry);
         match &entry.what {
-            What::Server(ServerLog::Accepted { client, .. }) => self.owners.push(*client),
             What::Server(ServerLog::BadCertificate { conn }) => {
-                let owner =
-                    usize::try_from(*conn).ok().and_then(|conn| self.owners.get(conn.checked_sub(1)?));
-                if let Some(cause) = owner.and_then(|client| self.cause.get_mut(*client)) {
+                if let Some(cause) = self.owners.of(*conn, &mut self.cause) {
                     *cause = true;
                 }
             }

@@ -5,15 +5,14 @@
 use hpx_transport::websocket::Event;
 
 use crate::{
-    oracle::{Card, Judge, Observer, Oracle},
+    oracle::{Card, Judge, Observer, Oracle, owners::Owners},
     plan::Plan,
     trace::{Entry, Place, ServerLog, What, WorkLog},
 };
 
 pub(super) struct EventGrammar {
     clients: Vec<Life>,
-    /// Connections of the exchange, and whose they are.
-    owners: Vec<(u64, usize)>,
+    owners: Owners,
 }
 
 #[derive(Default, Clone)]
@@ -30,7 +29,7 @@ struct Life {
 
 impl EventGrammar {
     pub(super) fn new(plan: &Plan) -> Self {
-        Self { clients: vec![Life::default(); plan.clients.len()], owners: Vec::new() }
+        Self { clients: vec![Life::default(); plan.clients.len()], owners: Owners::default() }
     }
 }
 
@@ -44,6 +43,7 @@ impl Oracle for EventGrammar {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        self.owners.observe(entry);
         match (&entry.what, entry.place) {
             (What::Event(event), Place::Client(client)) => {
                 let life = &mut self.clients[client];
@@ -60,10 +60,9 @@ impl Oracle for EventGrammar {
                     format!("client {client}: the stream ended without Closed")
                 });
             }
-            (What::Server(ServerLog::Accepted { conn, client, .. }), _) => self.owners.push((*conn, *client)),
             (What::Server(ServerLog::Authenticated { conn }), _) => {
-                if let Some((_, client)) = self.owners.iter().find(|(other, _)| other == conn) {
-                    self.clients[*client].authenticated += 1;
+                if let Some(life) = self.owners.of(*conn, &mut self.clients) {
+                    life.authenticated += 1;
                 }
             }
             _ => {}

@@ -67,8 +67,6 @@ impl Oracle for Limits {
                     format!("client {client}: {queued} messages were accepted without a socket, at most {most} may be")
                 });
             }
-            // A slow guard holds what its queue holds, and the updates of one turn.
-            What::Work(WorkLog::GuardLagged { .. }) => judge.armed(),
             _ => {}
         }
     }

@@ -17,6 +17,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod liveness;
+mod owners;
 mod reference;
 mod refusal;
 mod requests;

@@ -8,7 +8,7 @@ use hpx_transport::{
 };
 
 use crate::{
-    oracle::{Card, Judge, Observer, Oracle, certificates::Certificates},
+    oracle::{Card, Judge, Observer, Oracle, certificates::Certificates, owners::Owners},
     plan::{Behaviour, Plan, is_for_good},
     trace::{Entry, Place, ServerLog, SocketLog, What},
 };
@@ -16,8 +16,7 @@ use crate::{
 pub(super) struct Refusals {
     certificates: Certificates,
     clients: Vec<Standing>,
-    /// Whose a connection of the exchange is; they are numbered from 1.
-    owners: Vec<usize>,
+    owners: Owners,
     /// Connections whose client was shown a bad certificate.
     shown: BTreeSet<u64>,
 }
@@ -34,14 +33,13 @@ impl Refusals {
         Self {
             certificates: Certificates::new(plan),
             clients: vec![Standing::default(); plan.clients.len()],
-            owners: Vec::new(),
+            owners: Owners::default(),
             shown: BTreeSet::new(),
         }
     }
 
     fn refused(&mut self, conn: u64, status: u16, judge: &mut Judge) {
-        let owner = usize::try_from(conn).ok().and_then(|conn| self.owners.get(conn.checked_sub(1)?));
-        if let Some(standing) = owner.and_then(|client| self.clients.get_mut(*client)) {
+        if let Some(standing) = self.owners.of(conn, &mut self.clients) {
             standing.refused.push(status);
             judge.armed();
         }
@@ -84,9 +82,9 @@ impl Oracle for Refusals {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        self.owners.observe(entry);
         self.certificates.observe(entry);
         match (&entry.what, entry.place) {
-            (What::Server(ServerLog::Accepted { client, .. }), _) => self.owners.push(*client),
             (What::Server(ServerLog::Refused { conn, status }), _) if is_for_good(*status) => {
                 self.refused(*conn, *status, judge);
             }

@@ -10,7 +10,7 @@ use hpx_transport::{
 
 use crate::{
     dialect::{Dialect, Heard},
-    oracle::{Card, Judge, Observer, Oracle},
+    oracle::{Card, Judge, Observer, Oracle, owners::Owners},
     plan::Plan,
     trace::{Entry, Outcome, Place, ServerLog, SocketLog, What, WorkLog},
 };
@@ -19,8 +19,7 @@ pub(super) struct SendAccounts {
     plan: Arc<Plan>,
     dialect: Arc<dyn Dialect>,
     clients: Vec<Account>,
-    /// Whose a connection of the exchange is; they are numbered from 1.
-    owners: Vec<usize>,
+    owners: Owners,
 }
 
 #[derive(Clone, Default)]
@@ -56,7 +55,7 @@ impl SendAccounts {
             plan: Arc::clone(plan),
             dialect: Arc::clone(dialect),
             clients: vec![Account::default(); plan.clients.len()],
-            owners: Vec::new(),
+            owners: Owners::default(),
         }
     }
 
@@ -120,12 +119,10 @@ impl Oracle for SendAccounts {
     }
 
     fn observe(&mut self, entry: &Entry, judge: &mut Judge) {
+        self.owners.observe(entry);
         match (&entry.what, entry.place) {
-            (What::Server(ServerLog::Accepted { client, .. }), _) => self.owners.push(*client),
             (What::Server(ServerLog::Authenticated { conn }), _) => {
-                let owner =
-                    usize::try_from(*conn).ok().and_then(|conn| self.owners.get(conn.checked_sub(1)?));
-                if let Some(account) = owner.and_then(|client| self.clients.get_mut(*client)) {
+                if let Some(account) = self.owners.of(*conn, &mut self.clients) {
                     (account.is_linked, account.linked) = (true, Some(entry.at));
                     // From here on the link may take with it what waits.
                     account.accepted.values_mut().for_each(|accepted| accepted.may_be_lost = true);
@@ -133,9 +130,7 @@ impl Oracle for SendAccounts {
             }
             // A Close frame of ours may be the answer to one of the peer's.
             (What::Server(ServerLog::Closing { conn, .. } | ServerLog::Misbehaved { conn, .. }), _) => {
-                let owner =
-                    usize::try_from(*conn).ok().and_then(|conn| self.owners.get(conn.checked_sub(1)?));
-                if let Some(account) = owner.and_then(|client| self.clients.get_mut(*client)) {
+                if let Some(account) = self.owners.of(*conn, &mut self.clients) {
                     (account.is_up, account.takes_leave) = (false, false);
                 }
             }

@@ -9,39 +9,14 @@ use std::{
 };
 
 use hpx_sim::{Backend, Plan, SimHandler, Simulation};
-use hpx_transport::websocket::{MessageKind, ProtocolHandler, RequestId, Topic, WsMessage};
 use hpx_tripwire::{allow, supply, trip};
 
-/// Calls a function of its own at each authentication.
-struct Nosy<F>(SimHandler, F);
-
-impl<F: Fn() + Send + Sync + 'static> ProtocolHandler for Nosy<F> {
-    fn classify_message(&self, text: &str) -> MessageKind {
-        self.0.classify_message(text)
-    }
-    fn extract_request_id(&self, text: &str) -> Option<RequestId> {
-        self.0.extract_request_id(text)
-    }
-    fn extract_topic(&self, text: &str) -> Option<Topic> {
-        self.0.extract_topic(text)
-    }
-    fn build_subscribe(&self, topics: &[Topic], id: RequestId) -> WsMessage {
-        self.0.build_subscribe(topics, id)
-    }
-    fn build_unsubscribe(&self, topics: &[Topic], id: RequestId) -> WsMessage {
-        self.0.build_unsubscribe(topics, id)
-    }
-    fn build_auth_message(&self) -> Option<WsMessage> {
-        (self.1)();
-        self.0.build_auth_message()
-    }
-    fn is_auth_success(&self, text: &str) -> bool {
-        self.0.is_auth_success(text)
-    }
-}
-
 fn simulation(backend: Backend, ask: fn()) -> Simulation {
-    Simulation::of(Plan::draw(3)).backend(backend).handler(move || Nosy(SimHandler, ask))
+    // A handler is made as its connection starts: inside the run.
+    Simulation::of(Plan::draw(3)).backend(backend).handler(move || {
+        ask();
+        SimHandler
+    })
 }
 
 fn asks_nobody() {}
