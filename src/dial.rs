@@ -78,9 +78,10 @@ async fn secure<S>(target: &Target, stream: S) -> TransportResult<MaybeTls<S>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
+    let stream = Metered::new(stream);
     let Some((config, name)) = &target.tls else { return Ok(MaybeTls::Plain(stream)) };
     let connector = TlsConnector::from(Arc::clone(config));
-    match connector.connect(name.clone(), Metered::new(stream)).await {
+    match connector.connect(name.clone(), stream).await {
         Ok(stream) => Ok(MaybeTls::Tls(Box::new(stream))),
         Err(error) => Err(tls_error(&target.host, error)),
     }

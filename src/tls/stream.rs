@@ -1,4 +1,4 @@
-//! A byte stream with or without TLS over it, whose own bytes are counted under TLS.
+//! A socket whose bytes are counted, with or without TLS over it.
 
 use std::{
     io,
@@ -10,17 +10,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 pub(crate) enum MaybeTls<S> {
-    Plain(S),
+    Plain(Metered<S>),
     Tls(Box<TlsStream<Metered<S>>>),
 }
 
 impl<S> MaybeTls<S> {
-    /// What the socket under TLS has given and taken. Without TLS there is nothing between it and its user.
-    pub(crate) fn meter(&self) -> Option<Meter> {
+    /// What the socket itself has given and taken.
+    pub(crate) fn meter(&self) -> Meter {
         match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => Some(stream.get_ref().0.meter),
+            Self::Plain(stream) => stream.meter,
+            Self::Tls(stream) => stream.get_ref().0.meter,
         }
+    }
+
+    /// True if what was written may not have reached the socket.
+    pub(crate) fn keeps_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 }
 
@@ -31,8 +36,8 @@ pub(crate) struct Meter {
     pub(crate) written: u64,
 }
 
-/// A socket whose bytes are counted: rustls keeps whole records back, so that what its user sees is neither what came in nor
-/// what went out.
+/// A socket whose bytes are counted: what the user of a stream over it sees need be neither what came in nor what went out.
+/// rustls keeps parts of records back, and takes messages while its socket takes nothing.
 pub(crate) struct Metered<S> {
     inner: S,
     meter: Meter,

@@ -27,20 +27,16 @@ pub(crate) struct Link<S> {
     out: WriteBuffer,
     /// The stream may hold back what was written until it is flushed.
     unflushed: bool,
-    /// The socket took bytes since the last flush.
-    progressed: bool,
     /// Why an early flush failed.
     failed: Option<TransportError>,
     /// Where in all that is written the watched ping ends.
     ping_end: Option<u64>,
-    /// What the socket under TLS had taken when TLS took it.
+    /// What the socket had taken when a stream that keeps bytes back took it.
     ping_taken: Option<u64>,
-    /// What went through the socket under TLS by the last look.
+    /// What went through the socket by the last look. It begins at nothing: the answer to the upgrade is a sign of life.
     meter: Meter,
     /// A Close frame of ours is in the buffer or gone.
     goodbye: bool,
-    /// Bytes came in since the last look.
-    received: bool,
 }
 
 /// What came in.
@@ -82,13 +78,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             frames: FrameReader::new(&rest, limit, read_buffer_size),
             out: WriteBuffer::new(mask_seed),
             unflushed: false,
-            progressed: false,
             failed: None,
             ping_end: None,
             ping_taken: None,
             meter: Meter::default(),
             goodbye: false,
-            received: true,
         }
     }
 
@@ -115,7 +109,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 }
                 Poll::Ready(Ok(read)) => {
                     self.frames.filled(read, offered);
-                    self.received = true;
                 }
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(Inbound::Lost { cause: io_error(error), code: None });
@@ -145,12 +138,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// True once after bytes came in, whether or not they made a message.
     pub(crate) fn take_received(&mut self) -> bool {
-        let received = std::mem::take(&mut self.received);
-        match self.stream.meter() {
-            None => received,
-            // A part of a record is a sign of life.
-            Some(meter) => std::mem::replace(&mut self.meter.read, meter.read) != meter.read || received,
-        }
+        let read = self.stream.meter().read;
+        std::mem::replace(&mut self.meter.read, read) != read
     }
 
     pub(crate) fn write_message(&mut self, message: &WsMessage) {
@@ -204,7 +193,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Poll::Ready(Ok(0)) => return Err(io_error(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(taken)) => {
                     self.out.advance(taken);
-                    self.progressed = true;
                     self.unflushed = true;
                 }
                 Poll::Ready(Err(error)) => return Err(io_error(error)),
@@ -241,13 +229,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// True if the socket took bytes since the last look. TLS takes messages while its socket takes nothing.
+    /// True if the socket took bytes since the last look.
     fn has_progressed(&mut self) -> bool {
-        let took = std::mem::take(&mut self.progressed);
-        match self.stream.meter() {
-            None => took,
-            Some(meter) => std::mem::replace(&mut self.meter.written, meter.written) != meter.written,
-        }
+        let written = self.stream.meter().written;
+        std::mem::replace(&mut self.meter.written, written) != written
     }
 
     /// True once, when the socket has taken the watched ping.
@@ -255,10 +240,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if self.ping_end.is_none_or(|end| self.out.left() < end) {
             return false;
         }
-        if pending && let Some(meter) = self.stream.meter() {
-            // TLS has it, and maybe not its socket. What came before it is bounded by what TLS keeps.
-            let since = *self.ping_taken.get_or_insert(meter.written);
-            if meter.written - since <= TLS_KEPT_BYTES {
+        if pending && self.stream.keeps_back() {
+            // The stream has it, and maybe not the socket. What lies before it is bounded by what TLS keeps.
+            let written = self.stream.meter().written;
+            let since = *self.ping_taken.get_or_insert(written);
+            if written - since <= TLS_KEPT_BYTES {
                 return false;
             }
         }
