@@ -2,7 +2,14 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use super::{Behaviour, FaultKind, Op, Plan, Target, Until, When};
+
+/// The longest time a plan may name: 31 days.
+const LONGEST_MS: u64 = 31 * 24 * 3_600_000;
+/// The longest message a plan may send.
+const SEND_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Why a plan can't be read or run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +46,11 @@ impl Plan {
             let field = field.unwrap_or_else(|| field_before(json, error.line(), error.column()));
             PlanError { line: error.line(), field, text }
         })?;
-        plan.check().map_err(|(path, text)| PlanError { line: line_of(json, &path), field: path, text })?;
+        let found =
+            |(path, text): (String, String)| PlanError { line: line_of(json, &path), field: path, text };
+        let value: Value = serde_json::from_str(json).unwrap_or_default();
+        check_times(&value, "", "").map_err(found)?;
+        plan.check().map_err(found)?;
         Ok(plan)
     }
 
@@ -68,6 +79,9 @@ impl Plan {
             rule(sorted, &format!("{path}.script"), "must be in order of at_ms")?;
             let ends = matches!(client.script.last().map(|step| &step.op), Some(Op::Close | Op::DropHandle));
             rule(ends, &format!("{path}.script"), "must end with close or drop_handle")?;
+            for (step, op) in client.script.iter().map(|step| &step.op).enumerate() {
+                check_op(op).map_err(|(field, text)| (format!("{path}.script[{step}].do.{field}"), text))?;
+            }
         }
         for (index, fault) in self.faults.iter().enumerate() {
             let path = format!("faults[{index}]");
@@ -86,9 +100,52 @@ impl Plan {
             let forever = fault.until == Until::Never && !fault.kind.is_instant();
             let own = matches!(fault.target, Target::Client(_)) && !fault.kind.is_of_the_machine();
             rule(!forever || own, &format!("{path}.until"), "must end, unless it strikes one client alone")?;
+            let secure =
+                self.clients.iter().enumerate().any(|(client, plan)| plan.tls && fault.concerns(client));
+            let strikes = secure || !matches!(fault.kind, FaultKind::Tls(_));
+            rule(
+                strikes,
+                &format!("{path}.target"),
+                "names no client with tls: true, which a tls fault needs",
+            )?;
             check_kind(&fault.kind).map_err(|text| (format!("{path}.fault"), text.to_owned()))?;
         }
         Ok(())
+    }
+}
+
+/// No time is longer than [`LONGEST_MS`]: no sum of a few of them overflows a clock.
+fn check_times(value: &Value, path: &str, key: &str) -> Result<(), (String, String)> {
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            check_times(value, &path, name)
+        }),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| check_times(item, &format!("{path}[{index}]"), key)),
+        Value::Number(number) if key == "at" || key.ends_with("_ms") => {
+            let within = number.as_i64().is_some_and(|ms| ms.unsigned_abs() <= LONGEST_MS);
+            let too_long = || (path.to_owned(), format!("must be at most {LONGEST_MS}, which is 31 days"));
+            within.then_some(()).ok_or_else(too_long)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bounds within which a step can be taken.
+fn check_op(op: &Op) -> Result<(), (&'static str, String)> {
+    match op {
+        Op::Send { bytes, .. } if *bytes > SEND_BYTES_MAX => {
+            Err(("send.bytes", format!("must be at most {SEND_BYTES_MAX}")))
+        }
+        Op::SubscribeMany { first_guard, topics }
+            if u32::try_from(topics.len()).ok().and_then(|more| first_guard.checked_add(more)).is_none() =>
+        {
+            Err(("subscribe_many.first_guard", "must leave room for a guard a topic".to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -201,6 +258,81 @@ mod tests {
             assert!(case.contains(&format!("field {field}")), "{case}");
             assert!(case.starts_with("line "), "{case}");
         }
+    }
+
+    /// Every field of a plan that is a number in turn, far too large.
+    #[test]
+    fn a_number_beyond_all_measure_is_refused_or_run_and_never_panics() {
+        fn each(value: &mut Value, path: &str, try_it: &mut impl FnMut(&str, &dyn Fn(&mut Value))) {
+            match value {
+                Value::Object(fields) => {
+                    for (name, value) in fields {
+                        each(value, &format!("{path}/{name}"), try_it);
+                    }
+                }
+                Value::Array(items) => {
+                    for (index, item) in items.iter_mut().enumerate() {
+                        each(item, &format!("{path}/{index}"), try_it);
+                    }
+                }
+                Value::Number(_) => {
+                    for huge in [u64::MAX, u64::from(u32::MAX), 65_535] {
+                        let put = move |place: &mut Value| *place = huge.into();
+                        try_it(path, &put);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut done = std::collections::BTreeSet::new();
+        for seed in [3, 11] {
+            let whole: Value = serde_json::from_str(&Plan::draw(seed).to_json()).expect("a plan is JSON");
+            each(&mut whole.clone(), "", &mut |path, put| {
+                let (parent, key) = path.rsplit_once('/').unwrap_or_default();
+                let parent = parent.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '/');
+                let mut broken = whole.clone();
+                put(broken.pointer_mut(path).expect("a path of the same plan"));
+                // One element of a list stands for all.
+                let parent = parent.rsplit('/').next().unwrap_or_default().to_owned();
+                if !done.insert((parent, key.to_owned(), broken.pointer(path).map(Value::to_string))) {
+                    return;
+                }
+                let is_long = path.ends_with("_ms") || path.ends_with("/at");
+                match Plan::from_json(&broken.to_string()) {
+                    Err(error) => assert!(!error.field.is_empty() && error.line >= 1, "{path}: {error}"),
+                    // Long times are for runs that are meant to be long.
+                    Ok(_) if is_long => {}
+                    Ok(plan) => drop(crate::Simulation::of(plan).backend(crate::Backend::Memory).run()),
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn what_no_run_could_do_is_refused_by_its_field() {
+        let field = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = Plan::draw(3);
+            change(&mut plan);
+            Plan::from_json(&plan.to_json()).expect_err("it was taken").field
+        };
+        let first = |op: Op| {
+            move |plan: &mut Plan| {
+                plan.clients[0].script.insert(0, super::super::Step { at_ms: 0, op: op.clone() })
+            }
+        };
+        let huge = Op::Send { label: 1, confirmed: false, bytes: 1_000_000_000_000_000_000, cancel: None };
+        assert_eq!(field(&first(huge)), "clients[0].script[0].do.send.bytes");
+        let many = Op::SubscribeMany { first_guard: u32::MAX, topics: vec!["a".into(), "b".into()] };
+        assert_eq!(field(&first(many)), "clients[0].script[0].do.subscribe_many.first_guard");
+        let plain = |plan: &mut Plan| {
+            plan.clients.iter_mut().for_each(|client| client.tls = false);
+            let kind = FaultKind::Tls(super::super::TlsFault::BadCertificate);
+            let fault =
+                super::super::Fault { at: When::At(0), until: Until::Heal, target: Target::All, kind };
+            plan.faults = vec![fault];
+        };
+        assert_eq!(field(&plain), "faults[0].target");
+        assert_eq!(field(&|plan: &mut Plan| plan.push_every_ms = u64::MAX), "push_every_ms");
     }
 
     #[test]
