@@ -2,6 +2,9 @@
 //!
 //! One run at a time, so one core. The rates are by processor time, which the other programs of a shared machine don't
 //! change; the last column is by the clock on the wall.
+//!
+//! How long a run of a minute takes depends on what happens in it. `drawn` is the plan of a seed, its storm stretched to a
+//! minute; `dense` is a minute into which as many drawn plans are put as it holds, one after the other. Both are shown.
 #![allow(missing_docs, reason = "a benchmark has no API")]
 
 use std::time::{Duration, Instant};
@@ -16,23 +19,23 @@ fn main() {
     let full = std::env::args().any(|word| word == "--bench");
     let scale = if full { 1 } else { 100 };
     println!("{:<52} {:>12} {:>12} {:>12}", "", "target", "by cpu", "by wall");
-    storms("memory: runs of 60 s with faults, a minute", Backend::Memory, 400 / scale, 5000.0, None);
+    println!("runs of 60 s with faults, a minute");
+    for (name, plan) in [("drawn", stretched as fn(u64) -> Plan), ("dense", minute)] {
+        storms(&format!("  memory, {name}"), Backend::Memory, plan, 400 / scale, 5000.0);
+        let at_ten_ms = move |seed| Plan { tick_ms: 10, ..plan(seed) };
+        storms(
+            &format!("  turmoil, {name}, ticks of 10 ms"),
+            Backend::Turmoil,
+            at_ten_ms,
+            200 / scale,
+            1500.0,
+        );
+    }
     idle(if full { 24 } else { 1 });
-    storms(
-        "turmoil, ticks of 10 ms: the same runs, a minute",
-        Backend::Turmoil,
-        200 / scale,
-        1500.0,
-        Some(10),
-    );
 }
 
-fn storms(name: &str, backend: Backend, runs: u64, target: f64, tick_ms: Option<u64>) {
-    let simulation = |seed| {
-        let mut plan = minute(seed);
-        plan.tick_ms = tick_ms.unwrap_or(plan.tick_ms);
-        Simulation::of(plan).backend(backend)
-    };
+fn storms(name: &str, backend: Backend, plan: impl Fn(u64) -> Plan, runs: u64, target: f64) {
+    let simulation = |seed| Simulation::of(plan(seed)).backend(backend);
     let all: Vec<Simulation> = (0..runs.max(1)).map(simulation).collect();
     let faults: usize = all.iter().map(|one| one.plan().faults.len()).sum();
     let spent = measure(|| {
@@ -43,7 +46,9 @@ fn storms(name: &str, backend: Backend, runs: u64, target: f64, tick_ms: Option<
         }
     });
     spent.print(name, target, all.len() as f64 * 60.0);
-    println!("{:<52} {:>12.1}", "  faults planned in each, on average", faults as f64 / all.len() as f64);
+    let steps: usize = all.iter().flat_map(|one| &one.plan().clients).map(|client| client.script.len()).sum();
+    let each = |amount: usize| amount as f64 / all.len() as f64;
+    println!("    planned in each: {:.1} faults, {:.1} steps", each(faults), each(steps));
 }
 
 fn idle(hours: u64) {
@@ -56,6 +61,27 @@ fn idle(hours: u64) {
     });
     let simulated = (IDLE_RUNS * hours * 3600) as f64;
     spent.print("memory: idle seconds, a second", 500_000.0, simulated);
+}
+
+/// The plan of a seed, its times stretched until it ends after a minute; what takes its time from the configuration does not.
+fn stretched(seed: u64) -> Plan {
+    let mut plan = Plan::draw(seed);
+    let settle_ms = MINUTE_MS - 1500;
+    let heal_ms = settle_ms - (plan.settle_ms - plan.heal_ms);
+    let stretch = |ms: u64| ms * heal_ms / plan.heal_ms;
+    for step in plan.clients.iter_mut().flat_map(|client| &mut client.script) {
+        step.at_ms =
+            if step.at_ms < plan.heal_ms { stretch(step.at_ms) } else { step.at_ms - plan.heal_ms + heal_ms };
+    }
+    for fault in &mut plan.faults {
+        if let When::At(ms) = &mut fault.at {
+            *ms = stretch(*ms);
+        }
+        if let Until::ForMs(ms) = &mut fault.until {
+            *ms = stretch(*ms);
+        }
+    }
+    Plan { heal_ms, settle_ms, ..plan }
 }
 
 /// A plan that ends after a minute: as many drawn plans as fit, one after the other, as the life of the first one's clients.
