@@ -8,6 +8,8 @@ use super::{Behaviour, FaultKind, Op, Plan, Target, Until, When};
 
 /// The longest time a plan may name: 31 days.
 const LONGEST_MS: u64 = 31 * 24 * 3_600_000;
+/// The furthest a clock may jump: about a hundred years.
+const FURTHEST_MS: u64 = 100 * 12 * LONGEST_MS;
 /// The longest message a plan may send.
 const SEND_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -126,8 +128,9 @@ fn check_times(value: &Value, path: &str, key: &str) -> Result<(), (String, Stri
             .enumerate()
             .try_for_each(|(index, item)| check_times(item, &format!("{path}[{index}]"), key)),
         Value::Number(number) if key == "at" || key.ends_with("_ms") => {
-            let within = number.as_i64().is_some_and(|ms| ms.unsigned_abs() <= LONGEST_MS);
-            let too_long = || (path.to_owned(), format!("must be at most {LONGEST_MS}, which is 31 days"));
+            let most = if key == "by_ms" { FURTHEST_MS } else { LONGEST_MS };
+            let within = number.as_i64().is_some_and(|ms| ms.unsigned_abs() <= most);
+            let too_long = || (path.to_owned(), format!("must be at most {most}"));
             within.then_some(()).ok_or_else(too_long)
         }
         _ => Ok(()),
