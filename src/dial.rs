@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use crate::{
     env::{Env, Timer, Timestamp},
     error::{ErrorKind, TransportError, TransportResult},
-    tls::{MaybeTls, Metered},
+    tls::{MaybeTls, Metered, Secured},
 };
 
 /// Where to dial, prepared once per connection.
@@ -24,8 +24,8 @@ use crate::{
 pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// The verifier and the name to verify, for TLS.
-    pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// For TLS: how, and the name to verify.
+    pub(crate) tls: Option<(Secured, ServerName<'static>)>,
 }
 
 /// Opens a stream to `target` within `budget`. Addresses are tried in turn, from the one that `attempt` falls on, each with
@@ -79,10 +79,15 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let stream = Metered::new(stream);
-    let Some((config, name)) = &target.tls else { return Ok(MaybeTls::Plain(stream)) };
-    let connector = TlsConnector::from(Arc::clone(config));
+    let Some((secured, name)) = &target.tls else { return Ok(MaybeTls::Plain(stream)) };
+    let connector = TlsConnector::from(Arc::clone(&secured.config));
     match connector.connect(name.clone(), stream).await {
-        Ok(stream) => Ok(MaybeTls::Tls(Box::new(stream))),
+        Ok(stream) => {
+            if let Some(sessions) = &secured.sessions {
+                sessions.count(stream.get_ref().1.handshake_kind());
+            }
+            Ok(MaybeTls::Tls(Box::new(stream)))
+        }
         Err(error) => Err(tls_error(&target.host, error)),
     }
 }

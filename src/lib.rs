@@ -3,7 +3,7 @@
 //! - [`websocket`]: a reconnecting WebSocket connection with requests, subscriptions and lifecycle events.
 //! - [`env`](mod@env): the traits through which all of it sees time, randomness, sockets and tasks.
 //! - [`backoff`]: when a lost connection tries again.
-//! - [`tls`]: how `wss://` peers are verified.
+//! - [`tls`]: how peers are verified, and where TLS sessions are kept.
 //!
 //! The package `hpx-sim` runs this code, unmodified, in a simulated world. The repository's `docs/ARCHITECTURE.md` has the
 //! map.
@@ -15,6 +15,7 @@ pub mod env;
 mod error;
 #[doc(hidden)]
 pub mod planted;
+mod sync;
 pub mod tls;
 pub mod websocket;
 

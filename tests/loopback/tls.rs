@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hpx_transport::{
-    tls::TlsConfig,
+    tls::{SessionCache, TlsConfig},
     websocket::{CloseCause, ErrorKind, Event, Origin, TransportError, WsConfig},
 };
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, date_time_ymd};
@@ -101,6 +101,27 @@ async fn a_certificate_of_a_custom_root_is_trusted() {
     let identity = identity("localhost", |_| {});
     let server = identity.serve().await;
     welcome(wss(&server, "localhost", identity.trusted())).await;
+}
+
+#[tokio::test]
+async fn reconnects_resume_the_session() {
+    let identity = identity("localhost", |_| {});
+    let server = identity.serve().await;
+    let sessions = SessionCache::default();
+    let settings = wss(&server, "localhost", identity.trusted().sessions(sessions.clone()));
+    let (handle, mut events) = connect(settings.clone()).await;
+    for reconnects in 0..3 {
+        soon("ready", handle.ready()).await.expect("the certificate is trusted");
+        // The tickets come with what the server says first.
+        events.find("the welcome", |event| matches!(event, Event::Message(_)).then_some(())).await;
+        let stats = sessions.stats();
+        assert_eq!((stats.full, stats.resumed), (1, reconnects));
+        handle.reconnect("a test").expect("it lives");
+        events.find("the loss", |event| matches!(event, Event::Disconnected { .. }).then_some(())).await;
+    }
+    // Another connection of the same configuration has them too.
+    welcome(settings).await;
+    assert_eq!(sessions.stats().full, 1);
 }
 
 #[tokio::test]

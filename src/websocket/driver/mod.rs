@@ -159,7 +159,7 @@ impl<E: Env, H: ProtocolHandler> Driver<E, H> {
             true => {
                 let name = ServerName::try_from(endpoint.host.clone())
                     .map_err(|_| TransportError::config("url", "has a host that no certificate can name"))?;
-                Some((config.tls.client_config(&env)?, name))
+                Some((config.tls.secure(&env, &endpoint.host, endpoint.port, &[])?, name))
             }
         };
         let judge = {
