@@ -59,6 +59,26 @@ pub(crate) async fn dial<E: Env>(
     Err(last.unwrap_or_else(|| TransportError::new(ErrorKind::Connect, "no address was tried")))
 }
 
+/// The same with a limit on the whole of it: name, socket and TLS.
+///
+/// # Errors
+///
+/// [`ErrorKind::Timeout`] if it takes longer than `budget`.
+pub(crate) async fn dial_within<E: Env>(
+    env: &E,
+    target: &Target,
+    attempt: u32,
+    budget: Duration,
+) -> TransportResult<MaybeTls<E::Stream>> {
+    match within(env, env.now() + budget, dial(env, target, attempt, budget)).await {
+        Some(result) => result,
+        None => {
+            let text = format!("no connection to {} within connect_timeout of {budget:?}", target.host);
+            Err(TransportError::new(ErrorKind::Timeout, text))
+        }
+    }
+}
+
 async fn connect<E: Env>(env: &E, address: SocketAddr, share: Duration) -> TransportResult<E::Stream> {
     match within(env, env.now() + share, env.connect(address)).await {
         Some(Ok(stream)) => Ok(stream),

@@ -57,9 +57,9 @@ pub enum ErrorKind {
     AuthRejected,
     /// Nothing came in time: connect, authentication, request, heartbeat or write; the text says which.
     Timeout,
-    /// The peer broke the WebSocket protocol (close code 1002 or 1007 was sent).
+    /// The peer broke the protocol. Over WebSocket it was sent close code 1002 or 1007.
     Protocol,
-    /// A message is larger than `max_message_size`.
+    /// A message is larger than `max_message_size`, a head than `head_bytes_max`, or a body than its reader's limit.
     MessageTooLarge,
     /// The peer closed the connection; [`TransportError::close_code`] and [`TransportError::close_reason`] have its words.
     PeerClosed,
@@ -146,6 +146,16 @@ impl TransportError {
         let text = "the peer answered the request with an error";
         Self::build(ErrorKind::Rejected, text.into(), Detail::Peer(body.into()), None)
             .with_delivery(Delivery::Rejected)
+    }
+
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        let text = format!("the body is longer than the limit of {limit} bytes");
+        Self::build(ErrorKind::MessageTooLarge, text.into(), Detail::Field("limit"), None)
+    }
+
+    pub(crate) fn head_too_large(limit: u32) -> Self {
+        let text = format!("the head of the response is longer than head_bytes_max of {limit} bytes");
+        Self::build(ErrorKind::MessageTooLarge, text.into(), Detail::Field("head_bytes_max"), None)
     }
 
     pub(crate) fn too_large(size: usize, limit: usize) -> Self {

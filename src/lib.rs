@@ -13,6 +13,7 @@ pub mod backoff;
 mod dial;
 pub mod env;
 mod error;
+pub mod http;
 #[doc(hidden)]
 pub mod planted;
 mod sync;

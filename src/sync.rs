@@ -6,8 +6,8 @@
 
 #[cfg(not(hpx_loom))]
 pub(crate) use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    Arc, Weak,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 #[cfg(not(hpx_loom))]
@@ -16,7 +16,7 @@ pub(crate) use parking_lot::Mutex;
 #[cfg(hpx_loom)]
 pub(crate) use self::modelled::{Mutex, MutexGuard};
 #[cfg(hpx_loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(hpx_loom)]
 pub(crate) use std::sync::{Arc, Weak};
 

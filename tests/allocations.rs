@@ -3,7 +3,16 @@
 #[path = "../benches/support/mod.rs"]
 mod support;
 
+use std::task::{Context, Poll, Waker};
+
 use allocation_counter::measure;
+use hpx_transport::{
+    env::Timestamp,
+    http::{
+        h2::Recorder,
+        pool::{Connection, Pool, PoolConfig, PoolKey, Step},
+    },
+};
 use support::{Ingest, floor::Floor, ours::Ours, runtime, server};
 
 #[test]
@@ -46,4 +55,54 @@ fn a_routed_message_allocates_less_than_a_tenth() {
         println!("allocations per message, {topics} topic(s): {each:.4}; {lost} lost to lag");
         assert!(each <= 0.1, "{each:.4} per message over {topics} topics");
     }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Host(String);
+
+impl PoolKey for Host {}
+
+struct Conn;
+
+impl Connection for Conn {
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    fn last_active(&self) -> Timestamp {
+        Timestamp::ZERO
+    }
+}
+
+#[test]
+fn a_pool_hit_allocates_nothing() {
+    let pool: Pool<Host, Conn> = Pool::new(&PoolConfig::default()).expect("a valid configuration");
+    let key = Host("example.test".to_owned());
+    let slot = pool.host(&key);
+    let mut checkout = slot.checkout();
+    let mut cx = Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(Step::Dial(mut permit))) = checkout.poll_next(&mut cx, Timestamp::ZERO) else {
+        panic!("nothing is there yet")
+    };
+    permit.opened(Conn, Timestamp::ZERO);
+    drop(checkout);
+    let counted = measure(|| {
+        for _ in 0..1000 {
+            slot.take(Timestamp::ZERO).expect("it is idle").checkin();
+            pool.take(&key, Timestamp::ZERO).expect("it is idle").checkin();
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn counting_what_was_received_allocates_nothing() {
+    let recorder = Recorder::new();
+    let counted = measure(|| {
+        for _ in 0..1000 {
+            recorder.record_data(16_384);
+            recorder.record_non_data();
+        }
+    });
+    assert_eq!((counted.count_total, recorder.received()), (0, 16_384_000));
 }

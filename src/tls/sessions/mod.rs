@@ -11,7 +11,7 @@
 //! - what is kept is bounded, and the server longest unused is forgotten first.
 
 mod shelf;
-#[cfg(test)]
+#[cfg(all(test, not(hpx_loom)))]
 mod tests;
 
 use std::{fmt, time::Duration};

@@ -1,0 +1,417 @@
+//! The client: from a request to the head of its response.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use http::{Method, Request, Response, Uri, Version, header::HOST};
+use rustls::pki_types::ServerName;
+
+use super::{
+    body::{Body, Kind, ResponseBody},
+    config::{HttpConfig, Protocol},
+    h1, h2,
+    link::{Link, PooledLink, Spoken},
+    origin::{Origin, remove_hop_by_hop},
+    outside::Outside,
+    pool::{Permit, Pool, PoolConfig, PoolStats, Step},
+    sent::Failed,
+};
+use crate::{
+    dial::Target,
+    env::{self, Env},
+    error::{Delivery, ErrorKind, TransportError, TransportResult},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering},
+};
+
+/// An HTTP client. Clones are the same client and share its connections; when the last one is dropped its pool closes, and what is
+/// in progress runs to its end.
+///
+/// Every future may be dropped at any point. Over HTTP/1.1 that closes the connection if the request was sent; over HTTP/2 it
+/// resets the stream.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    outside: Arc<dyn Outside>,
+    config: HttpConfig,
+    pool: Pool<Origin, Link>,
+    reaps: AtomicBool,
+    /// Numbers the dials, so that each begins with another address.
+    dials: AtomicU64,
+    /// How often hosts have asked for fewer pings.
+    complaints: Mutex<BTreeMap<(Box<str>, u16), u32>>,
+}
+
+/// What carried a response; in its extensions.
+///
+/// ```no_run
+/// # async fn run(client: hpx_transport::http::Client) -> hpx_transport::TransportResult<()> {
+/// use hpx_transport::http::ConnectionInfo;
+///
+/// let response = client.get("https://example.com/").await?;
+/// let info = response.extensions().get::<ConnectionInfo>();
+/// assert!(info.is_some_and(|info| !info.reused));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The connection had carried a request before.
+    pub reused: bool,
+    /// TLS had resumed a session when it was opened; `None` without TLS.
+    pub resumed: Option<bool>,
+}
+
+impl Client {
+    /// A client in the real world. Connections are driven by tasks of the Tokio runtime in which requests are made.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HttpConfig::validate`].
+    pub fn new(config: HttpConfig) -> TransportResult<Self> {
+        Self::new_in(env::Tokio::new(), config)
+    }
+
+    /// A client in another environment, such as a simulated one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HttpConfig::validate`].
+    pub fn new_in<E: Env>(env: E, config: HttpConfig) -> TransportResult<Self> {
+        config.validate()?;
+        let outside: Arc<dyn Outside> = Arc::new(env);
+        let seed = outside.seed();
+        let hash_seed = seed.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let pool = Pool::new(&PoolConfig { hash_seed, ..config.pool.clone() })?;
+        let inner = Inner {
+            outside,
+            config,
+            pool,
+            reaps: AtomicBool::new(false),
+            dials: AtomicU64::new(0),
+            complaints: Mutex::new(BTreeMap::new()),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Asks for a resource.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request), and [`ErrorKind::Config`] for a URI that is none.
+    pub async fn get(&self, uri: &str) -> TransportResult<Response<ResponseBody>> {
+        let uri: Uri = uri.parse().map_err(|_| TransportError::config("uri", "is not a URI"))?;
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = uri;
+        self.request(request).await
+    }
+
+    /// Sends a request and waits for the head of its response; the body comes as it is read. A status is a response and no error.
+    ///
+    /// It is sent again, up to twice, where that can't execute it twice: if nothing of it was sent, if the peer says that it was
+    /// not processed, or if its method is idempotent (RFC 9110, section 9.2.2) and a connection that was used before is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`delivery`](TransportError::delivery) says whether the peer may have acted on it. [`ErrorKind::Config`] for a URI without
+    /// scheme or host; [`ErrorKind::Resolve`], [`ErrorKind::Connect`], [`ErrorKind::Tls`] and [`ErrorKind::Certificate`] of the
+    /// dial; [`ErrorKind::Timeout`] after `request_timeout`; [`ErrorKind::Io`] and [`ErrorKind::PeerClosed`] of a lost connection;
+    /// [`ErrorKind::Protocol`] and [`ErrorKind::MessageTooLarge`] of a response that is none; [`ErrorKind::Closed`] after
+    /// [`close`](Self::close).
+    pub async fn request(&self, request: Request<Body>) -> TransportResult<Response<ResponseBody>> {
+        let inner = &self.inner;
+        let timeout = inner.config.request_timeout;
+        let deadline = inner.outside.now() + timeout;
+        let mut alarm = inner.outside.alarm();
+        let handed = AtomicBool::new(false);
+        let mut work = pin!(inner.send(request, &handed));
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            if alarm.poll_at(cx, Some(deadline)).is_pending() {
+                return Poll::Pending;
+            }
+            let was_handed = handed.load(Ordering::Relaxed);
+            let delivery = if was_handed { Delivery::MaybeSent } else { Delivery::NotSent };
+            let text = format!("no response within request_timeout of {timeout:?}");
+            Poll::Ready(Err(TransportError::new(ErrorKind::Timeout, text).with_delivery(delivery)))
+        })
+        .await
+    }
+
+    /// What is in the pool.
+    pub fn pool(&self) -> PoolStats {
+        self.inner.pool.stats()
+    }
+
+    /// Lets go of every connection there is: idle ones now, those in use when they are done. New ones are dialed as needed.
+    pub fn drain(&self) {
+        self.inner.pool.drain();
+    }
+
+    /// Ends the client: no more requests are taken. Ready when the last connection is closed; what is in progress runs to its end,
+    /// so a body that nobody reads keeps it waiting. Dropping the future ends the client all the same.
+    pub async fn close(&self) {
+        self.inner.pool.close();
+        self.inner.pool.drained().await;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("pool", &self.inner.pool).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    async fn send(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        handed: &AtomicBool,
+    ) -> TransportResult<Response<ResponseBody>> {
+        if request.method() == Method::CONNECT {
+            return Err(TransportError::config(
+                "method",
+                "must not be CONNECT: this client opens no tunnels",
+            ));
+        }
+        let mut origin = Origin::of(request.uri())?;
+        origin.may_share = self.may_share(&origin);
+        // Bounded: the last turn returns.
+        let mut retries = 0;
+        loop {
+            let pooled = self.connection(&origin).await?;
+            let was_used = pooled.was_used();
+            let may_repeat = was_used && request.method().is_idempotent();
+            let spare = (pooled.is_shared() || may_repeat).then(|| request.clone());
+            handed.store(true, Ordering::Relaxed);
+            let failed = match self.send_over(pooled, request, &origin).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            let Failed { error, unsent } = failed;
+            let is_safe =
+                error.delivery() == Delivery::NotSent || (may_repeat && error.kind() == ErrorKind::Io);
+            match unsent.or(spare) {
+                Some(again) if is_safe && retries < RETRIES_MAX => request = again,
+                _ => return Err(error),
+            }
+            handed.store(error.delivery() != Delivery::NotSent, Ordering::Relaxed);
+            retries += 1;
+        }
+    }
+
+    /// A connection: one that is free, or what comes first of a dial and one that becomes free.
+    async fn connection(self: &Arc<Self>, origin: &Origin) -> TransportResult<PooledLink> {
+        if let Some(pooled) = self.pool.take(origin, self.outside.now()) {
+            return Ok(pooled);
+        }
+        let mut checkout = self.pool.host(origin).checkout();
+        // Bounded by the pool: each permission is for one dial, whose failure ends this.
+        loop {
+            match checkout.next(self.outside.now()).await? {
+                Step::Connection(pooled) => return Ok(pooled),
+                Step::Dial(permit) => self.dial(permit),
+            }
+        }
+    }
+
+    /// Sends over a connection, in the words of its protocol.
+    async fn send_over(
+        &self,
+        pooled: PooledLink,
+        mut request: Request<Body>,
+        origin: &Origin,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let info = ConnectionInfo { reused: pooled.has_been_used(), resumed: pooled.resumed };
+        let response = match &pooled.spoken {
+            Spoken::H1(_) => {
+                if !request.headers().contains_key(HOST) {
+                    match origin.host_header() {
+                        Ok(host) => drop(request.headers_mut().insert(HOST, host)),
+                        Err(error) => return Err(Failed::unsent(error, request)),
+                    }
+                }
+                *request.uri_mut() = origin_form(request.uri());
+                *request.version_mut() = Version::HTTP_11;
+                h1::Handle::send(pooled, request).await?.map(Kind::H1)
+            }
+            Spoken::H2(_) => {
+                remove_hop_by_hop(request.headers_mut());
+                *request.version_mut() = Version::HTTP_2;
+                h2::send(pooled, request).await?.map(Kind::H2)
+            }
+        };
+        let (outside, timeout) = (Arc::clone(&self.outside), self.config.body_timeout);
+        let mut response = response.map(|kind| ResponseBody::new(kind, outside, timeout));
+        response.extensions_mut().insert(info);
+        Ok(response)
+    }
+
+    /// Dials in a task, which becomes the connection's.
+    fn dial(self: &Arc<Self>, permit: Permit<Origin, Link>) {
+        if !self.reaps.swap(true, Ordering::AcqRel) {
+            self.outside.spawn("hpx-http-reaper", self.outside.reap(self.pool.reaper()));
+        }
+        let (outside, config) = (Arc::clone(&self.outside), self.config.clone());
+        let attempt = self.dials.fetch_add(1, Ordering::Relaxed) as u32;
+        let weak = Arc::downgrade(self);
+        let complaints = self.complaints_of(permit.key());
+        let task = async move {
+            let key = permit.key().clone();
+            let complained = drive(permit, outside, config, attempt, complaints).await;
+            if let (true, Some(inner)) = (complained, weak.upgrade()) {
+                inner.complain(&key);
+            }
+        };
+        self.outside.spawn("hpx-http", Box::pin(task));
+    }
+
+    fn may_share(&self, origin: &Origin) -> bool {
+        match self.config.protocol {
+            Protocol::Auto => origin.tls,
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        }
+    }
+
+    fn complaints_of(&self, origin: &Origin) -> u32 {
+        let key = (origin.host.clone(), origin.port);
+        self.complaints.lock().get(&key).copied().unwrap_or_default()
+    }
+
+    fn complain(&self, origin: &Origin) {
+        let mut complaints = self.complaints.lock();
+        // Bounded: who comes when it is full is remembered at the next complaint of somebody.
+        if complaints.len() >= COMPLAINERS_MAX {
+            complaints.pop_first();
+        }
+        *complaints.entry((origin.host.clone(), origin.port)).or_default() += 1;
+    }
+}
+
+/// A connection's whole life. True if the peer asked for calm in it.
+async fn drive(
+    mut permit: Permit<Origin, Link>,
+    outside: Arc<dyn Outside>,
+    config: HttpConfig,
+    attempt: u32,
+    complaints: u32,
+) -> bool {
+    let deadline = outside.now() + config.connect_timeout;
+    let dialed = match dial(permit.key(), &*outside, &config, attempt).await {
+        Ok(dialed) => dialed,
+        Err(error) => {
+            permit.failed(error);
+            return false;
+        }
+    };
+    let is_h2 = match (config.protocol, dialed.alpn.as_deref()) {
+        (_, Some(b"h2")) => true,
+        (Protocol::Http2, None) if !permit.key().tls => true,
+        (Protocol::Http2, _) => {
+            let text = "the peer does not speak HTTP/2, the only protocol wanted";
+            permit.failed(TransportError::new(ErrorKind::Tls, text).blamed_on(crate::Origin::Peer));
+            return false;
+        }
+        (_, _) => false,
+    };
+    let resumed = dialed.resumed;
+    let now = outside.now();
+    if !is_h2 {
+        let halves = match h1::handshake(dialed.io, config.head_bytes_max).await {
+            Ok(halves) => halves,
+            Err(error) => {
+                permit.failed(error);
+                return false;
+            }
+        };
+        let (handle, task) = h1::Handle::new(now);
+        permit.opened(Link::new(Spoken::H1(handle), resumed), now);
+        task.run(halves, outside, config.head_bytes_max).await;
+        return false;
+    }
+    let settings = settings(&config, complaints);
+    let mut alarm = outside.alarm();
+    let mut handshake = pin!(h2::handshake(dialed.io, &settings));
+    let made = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(made) => Poll::Ready(Some(made)),
+        Poll::Pending => alarm.poll_at(cx, Some(deadline)).map(|()| None),
+    })
+    .await;
+    let made = match made {
+        Some(Ok(made)) => h2::Task::new(made, &settings, now),
+        Some(Err(error)) => {
+            permit.failed(error.with_delivery(Delivery::NotSent));
+            return false;
+        }
+        None => {
+            let text = "the peer did not take the first words of HTTP/2 within connect_timeout";
+            permit.failed(TransportError::new(ErrorKind::Timeout, text));
+            return false;
+        }
+    };
+    // Each connection gives out its pings once, and this is the first to ask.
+    let Some((handle, task, limit)) = made else { return false };
+    permit.opened_shared(Link::new(Spoken::H2(handle), resumed), limit, now);
+    task.run(&permit, outside).await
+}
+
+async fn dial(
+    origin: &Origin,
+    outside: &dyn Outside,
+    config: &HttpConfig,
+    attempt: u32,
+) -> TransportResult<super::outside::Dialed> {
+    let tls = if origin.tls {
+        let alpn: &[&[u8]] = match config.protocol {
+            Protocol::Auto => &[b"h2", b"http/1.1"],
+            Protocol::Http1 => &[b"http/1.1"],
+            Protocol::Http2 => &[b"h2"],
+        };
+        let secured = outside.secure(&config.tls, &origin.host, origin.port, alpn)?;
+        let name = ServerName::try_from(origin.host.to_string())
+            .map_err(|_| TransportError::config("uri", "has a host that no certificate can name"))?;
+        Some((secured, name))
+    } else {
+        None
+    };
+    let target = Target { host: origin.host.to_string(), port: origin.port, tls };
+    outside.dial(target, attempt, config.connect_timeout).await
+}
+
+fn settings(config: &HttpConfig, complaints: u32) -> h2::Settings {
+    h2::Settings {
+        pings: h2::PingRules {
+            window: config.h2_window,
+            window_max: config.h2_window_max,
+            interval: config.h2_keep_alive_interval,
+            timeout: config.h2_keep_alive_timeout,
+            while_idle: config.h2_keep_alive_while_idle,
+            complaints,
+        },
+        streams_max: config.h2_streams_max,
+        head_bytes_max: config.head_bytes_max,
+    }
+}
+
+/// Path and query alone (RFC 9112, section 3.2.1).
+fn origin_form(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = if path.is_empty() { "/" } else { path };
+    path.parse().unwrap_or_else(|_| Uri::from_static("/"))
+}
+
+/// Of one request.
+const RETRIES_MAX: u32 = 2;
+/// Hosts whose complaints about pings are remembered.
+const COMPLAINERS_MAX: usize = 1024;

@@ -1,0 +1,297 @@
+//! One task per HTTP/2 connection (RFC 9113): it polls the h2 crate's connection, pings, and tells the pool how many streams the
+//! peer allows. Requests are written by their callers.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{Ping, PingPong, Reason, client::SendRequest};
+
+use super::{
+    super::{
+        link::Link,
+        origin::Origin,
+        outside::{Outside, Wire},
+        pool::Permit,
+    },
+    keepalive::Due,
+    ping::{PingRules, Ponger, Recorder},
+    stream::lost,
+};
+use crate::{
+    env::Timestamp,
+    error::{ErrorKind, TransportError, TransportResult},
+    sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering},
+};
+
+/// What the pool keeps of a connection. When the pool has dropped it, the connection ends with its last stream.
+pub(crate) struct Handle {
+    pub(super) send: SendRequest<Bytes>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What callers and the task share.
+pub(crate) struct Shared {
+    pub(super) recorder: Recorder,
+    /// Requests whose response isn't over.
+    streams: AtomicUsize,
+    closed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waker: Option<Waker>,
+    abandoned: bool,
+    /// Why it ended, if the task ended it.
+    cause: Option<TransportError>,
+}
+
+/// How a connection is set up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) pings: PingRules,
+    pub(crate) streams_max: usize,
+    pub(crate) head_bytes_max: u32,
+}
+
+/// A connection whose first words were said.
+pub(crate) struct Made {
+    send: SendRequest<Bytes>,
+    conn: h2::client::Connection<Wire, Bytes>,
+    read: Arc<crate::sync::AtomicU64>,
+}
+
+/// Says the first words (RFC 9113, section 3.4). The peer's needn't have come.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] if the connection is lost over it.
+pub(crate) async fn handshake(io: Wire, settings: &Settings) -> TransportResult<Made> {
+    let read = io.count();
+    let made = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(settings.pings.window)
+        .initial_connection_window_size(settings.pings.window)
+        .max_header_list_size(settings.head_bytes_max)
+        // Small frames are the peer's choice: flow control bounds them.
+        .data_frame_budget(usize::MAX)
+        // A frame that comes late on a stream we reset is no error, however long ago that was.
+        .reset_stream_duration(FOREVER)
+        .handshake(io)
+        .await;
+    match made {
+        Ok((send, conn)) => Ok(Made { send, conn, read }),
+        Err(error) => Err(lost(&error)),
+    }
+}
+
+impl Handle {
+    pub(crate) fn is_open(&self) -> bool {
+        !self.shared.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn last_active(&self) -> Timestamp {
+        self.shared.recorder.last_heard()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let waker = {
+            let mut state = self.shared.state.lock();
+            state.abandoned = true;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("h2").field("open", &self.is_open()).finish()
+    }
+}
+
+impl Shared {
+    pub(super) fn begin_stream(&self) {
+        self.streams.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn end_stream(&self) {
+        self.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Why the task ended the connection, if it did.
+    pub(super) fn cause(&self) -> Option<TransportError> {
+        self.state.lock().cause.clone()
+    }
+}
+
+/// The task's side.
+pub(crate) struct Task {
+    conn: h2::client::Connection<Wire, Bytes>,
+    ping_pong: PingPong,
+    /// Says when the peer is about to go away. Gone when nothing new may begin: the connection ends when nobody could.
+    probe: Option<SendRequest<Bytes>>,
+    shared: Arc<Shared>,
+    read: Arc<crate::sync::AtomicU64>,
+    seen: u64,
+    ponger: Ponger,
+    streams_max: usize,
+    /// What the pool was told.
+    limit: usize,
+    /// The peer has asked for calm.
+    complained: bool,
+}
+
+impl Task {
+    pub(crate) fn new(made: Made, settings: &Settings, now: Timestamp) -> Option<(Handle, Self, usize)> {
+        let Made { send, mut conn, read } = made;
+        let ping_pong = conn.ping_pong()?;
+        let recorder = Recorder::new();
+        let shared = Arc::new(Shared {
+            recorder: recorder.clone(),
+            streams: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            state: Mutex::new(State::default()),
+        });
+        let limit = settings.streams_max.min(send.current_max_send_streams());
+        let task = Self {
+            ponger: Ponger::new(recorder, settings.pings, now),
+            conn,
+            ping_pong,
+            probe: Some(send.clone()),
+            shared: Arc::clone(&shared),
+            read,
+            seen: 0,
+            streams_max: settings.streams_max,
+            limit,
+            complained: false,
+        };
+        Some((Handle { send, shared }, task, limit))
+    }
+
+    /// Runs until the connection is over. True if the peer has asked for calm.
+    pub(crate) async fn run(mut self, permit: &Permit<Origin, Link>, outside: Arc<dyn Outside>) -> bool {
+        let mut alarm = outside.alarm();
+        poll_fn(|cx| {
+            // Bounded: a turn is followed by another only if a ping or a setting was handed over, or a deadline has come.
+            loop {
+                let now = outside.now();
+                let again = match self.turn(cx, permit, now) {
+                    Poll::Ready(()) => return Poll::Ready(()),
+                    Poll::Pending if self.hand_over(now) => true,
+                    Poll::Pending => {
+                        let at = self.ponger.poll_timeout(now, self.has_streams());
+                        alarm.poll_at(cx, at).is_ready()
+                    }
+                };
+                if self.is_dead() {
+                    return Poll::Ready(());
+                }
+                if !again {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        self.complained
+    }
+
+    /// Reads and writes what there is, and tells the pool what has changed.
+    fn turn(&mut self, cx: &mut Context<'_>, permit: &Permit<Origin, Link>, now: Timestamp) -> Poll<()> {
+        let is_abandoned = {
+            let waker = cx.waker().clone();
+            let mut state = self.shared.state.lock();
+            let old = state.waker.replace(waker);
+            let abandoned = state.abandoned;
+            drop(state);
+            drop(old);
+            abandoned
+        };
+        if is_abandoned {
+            self.probe = None;
+        }
+        let conn = pin!(&mut self.conn).poll(cx);
+        let read = self.read.load(Ordering::Relaxed);
+        if read != self.seen {
+            self.seen = read;
+            self.ponger.handle_bytes(now);
+        }
+        if let Poll::Ready(Ok(_)) = self.ping_pong.poll_pong(cx) {
+            self.ponger.handle_pong(now);
+        }
+        if let Poll::Ready(result) = conn {
+            self.complained |= result.is_err_and(|error| error.reason() == Some(Reason::ENHANCE_YOUR_CALM));
+            return Poll::Ready(());
+        }
+        if let Some(probe) = &mut self.probe {
+            if let Poll::Ready(Err(error)) = probe.poll_ready(cx) {
+                self.complained |= error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+                self.probe = None;
+                permit.set_draining();
+            } else {
+                let allowed = self.streams_max.min(probe.current_max_send_streams());
+                let limit = if self.shared.recorder.is_overdue() { 0 } else { allowed };
+                if limit != self.limit {
+                    self.limit = limit;
+                    permit.set_limit(limit);
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Hands the connection what is due: a window, a ping. True if it has to be polled for it.
+    fn hand_over(&mut self, now: Timestamp) -> bool {
+        let mut again = false;
+        if let Some(window) = self.ponger.untold() {
+            self.conn.set_target_window_size(window);
+            // Refused while the peer owes an answer to the last settings: kept for the next turn.
+            if self.conn.set_initial_window_size(window).is_ok() {
+                self.ponger.told(window);
+                again = true;
+            }
+        }
+        let was_overdue = self.shared.recorder.is_overdue();
+        match self.ponger.due(now, self.has_streams()) {
+            Due::Nothing => {}
+            Due::Ping => {
+                if self.ping_pong.send_ping(Ping::opaque()).is_ok() {
+                    self.ponger.handle_ping(now);
+                    again = true;
+                }
+            }
+            Due::Dead => {
+                let text = "the peer was silent for h2_keep_alive_timeout after a ping";
+                self.shared.state.lock().cause = Some(TransportError::new(ErrorKind::Timeout, text));
+            }
+        }
+        again || was_overdue != self.shared.recorder.is_overdue()
+    }
+
+    fn has_streams(&self) -> bool {
+        self.shared.streams.load(Ordering::Acquire) > 0
+    }
+
+    fn is_dead(&self) -> bool {
+        self.shared.state.lock().cause.is_some()
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+    }
+}
+
+/// Longer than any run of a process.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -1,0 +1,166 @@
+//! One request over a shared HTTP/2 connection, written and read by its caller.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::{HeaderMap, Request, Response};
+
+use super::{
+    super::{
+        body::Body,
+        link::{PooledLink, Spoken},
+        sent::Failed,
+    },
+    connection::Shared,
+};
+use crate::{
+    error::{Delivery, ErrorKind, TransportError, TransportResult},
+    sync::Arc,
+};
+
+/// Sends a request over `pooled`. Dropping the future resets the stream; others on the connection go on.
+pub(crate) async fn send(pooled: PooledLink, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
+    let Spoken::H2(handle) = &pooled.spoken else {
+        let error = TransportError::new(ErrorKind::Io, "the connection speaks another protocol");
+        return Err(Failed::unsent(error, request));
+    };
+    let shared = Arc::clone(&handle.shared);
+    let mut send: SendRequest<Bytes> = handle.send.clone();
+    if let Err(error) = poll_fn(|cx| send.poll_ready(cx)).await {
+        return Err(Failed::unsent(of_h2(&error, &shared), request));
+    }
+    let (parts, body) = request.into_parts();
+    let body = body.into_bytes();
+    let (response, upload) = match send.send_request(Request::from_parts(parts, ()), body.is_empty()) {
+        Ok(begun) => begun,
+        Err(error) => return Err(Failed::sent(of_h2(&error, &shared))),
+    };
+    let mut stream = Stream { upload: Upload { stream: upload, rest: body }, shared, pooled: Some(pooled) };
+    stream.shared.begin_stream();
+    let mut response: ResponseFuture = response;
+    let result = poll_fn(|cx| {
+        // An upload that the peer cuts short is told by its response, or by the reset that takes its place.
+        let _ = stream.upload.poll(cx);
+        Pin::new(&mut response).poll(cx)
+    })
+    .await;
+    match result {
+        Ok(response) => {
+            stream.shared.recorder.record_non_data();
+            Ok(response.map(|body| Incoming { body, stream, is_read: false }))
+        }
+        Err(error) => Err(Failed::sent(of_h2(&error, &stream.shared))),
+    }
+}
+
+/// A stream that is open: counted, and given back to the pool with its end.
+struct Stream {
+    upload: Upload,
+    shared: Arc<Shared>,
+    pooled: Option<PooledLink>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.end_stream();
+        // The pool counts it as open until now.
+        drop(self.pooled.take());
+    }
+}
+
+struct Upload {
+    stream: SendStream<Bytes>,
+    rest: Bytes,
+}
+
+impl Upload {
+    /// Sends as much as flow control allows.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Bounded by the body.
+        while !self.rest.is_empty() {
+            self.stream.reserve_capacity(self.rest.len());
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(capacity)) => {
+                    let piece = self.rest.split_to(capacity.min(self.rest.len()));
+                    if self.stream.send_data(piece, self.rest.is_empty()).is_err() {
+                        self.rest.clear();
+                    }
+                }
+                // Nobody wants the rest.
+                Some(Err(_)) | None => self.rest.clear(),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+/// The body of a response.
+pub(crate) struct Incoming {
+    body: RecvStream,
+    stream: Stream,
+    is_read: bool,
+}
+
+impl Incoming {
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: &mut Option<HeaderMap>,
+    ) -> Poll<TransportResult<Option<Bytes>>> {
+        let _ = self.stream.upload.poll(cx);
+        if !self.is_read {
+            if let Some(result) = ready!(self.body.poll_data(cx)) {
+                let bytes = result.map_err(|error| self.error(&error))?;
+                self.stream.shared.recorder.record_data(bytes.len());
+                // The peer may send as much again.
+                let _ = self.body.flow_control().release_capacity(bytes.len());
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            self.is_read = true;
+        }
+        *trailers = ready!(self.body.poll_trailers(cx)).map_err(|error| self.error(&error))?;
+        Poll::Ready(Ok(None))
+    }
+
+    fn error(&self, error: &h2::Error) -> TransportError {
+        of_h2(error, &self.stream.shared).with_delivery(Delivery::MaybeSent)
+    }
+}
+
+/// The h2 crate's errors in our words, with what became of the request.
+fn of_h2(error: &h2::Error, shared: &Shared) -> TransportError {
+    if let Some(cause) = shared.cause() {
+        return cause.with_delivery(Delivery::MaybeSent);
+    }
+    lost(error)
+}
+
+pub(super) fn lost(error: &h2::Error) -> TransportError {
+    let reason = error.reason();
+    // RFC 9113, section 8.7: what was refused, or lies beyond the last stream of a GOAWAY, was not processed.
+    let is_unprocessed = error.is_remote() && (error.is_go_away() || reason == Some(Reason::REFUSED_STREAM));
+    let delivery = if is_unprocessed { Delivery::NotSent } else { Delivery::MaybeSent };
+    let (kind, text) = match reason {
+        Some(reason) if error.is_remote() && error.is_go_away() => {
+            (ErrorKind::PeerClosed, format!("the peer is closing the connection: {reason:?}"))
+        }
+        Some(reason) if error.is_remote() => {
+            (ErrorKind::PeerClosed, format!("the peer reset the stream: {reason:?}"))
+        }
+        Some(reason) if error.is_library() => {
+            (ErrorKind::Protocol, format!("the peer broke HTTP/2: {reason:?}"))
+        }
+        Some(reason) => (ErrorKind::Io, format!("the stream ended: {reason:?}")),
+        None if error.is_io() => (ErrorKind::Io, "the connection was lost".to_owned()),
+        None => (ErrorKind::Encode, "the request can't be sent over HTTP/2".to_owned()),
+    };
+    TransportError::new(kind, text).with_delivery(delivery)
+}

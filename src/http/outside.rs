@@ -1,0 +1,195 @@
+//! The environment, erased once: everything above knows no type parameter.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{link::Link, origin::Origin, pool::Reaper};
+use crate::{
+    dial::{self, Target},
+    env::{Env, Timer, Timestamp},
+    error::TransportResult,
+    sync::{AtomicU64, Ordering},
+    tls::{MaybeTls, Secured, TlsConfig},
+};
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the client asks of the outside world.
+pub(crate) trait Outside: Send + Sync {
+    fn now(&self) -> Timestamp;
+    fn alarm(&self) -> Alarm;
+    fn seed(&self) -> [u8; 32];
+    fn spawn(&self, name: &'static str, task: BoxFuture<()>);
+    fn dial(&self, target: Target, attempt: u32, budget: Duration) -> BoxFuture<TransportResult<Dialed>>;
+    fn secure(&self, tls: &TlsConfig, host: &str, port: u16, alpn: &[&[u8]]) -> TransportResult<Secured>;
+    /// Runs something generic over the clock.
+    fn reap(&self, reaper: Reaper<Origin, Link>) -> BoxFuture<()>;
+}
+
+/// A connection to the peer, TLS and all.
+pub(crate) struct Dialed {
+    pub(crate) io: Wire,
+    pub(crate) alpn: Option<Vec<u8>>,
+    /// Whether TLS resumed a session; `None` without TLS.
+    pub(crate) resumed: Option<bool>,
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// A byte stream that counts what it reads, for whoever watches the peer.
+pub(crate) struct Wire {
+    io: Box<dyn Socket>,
+    read: Arc<AtomicU64>,
+}
+
+impl Wire {
+    fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self { io: Box::new(io), read: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// The count of bytes read, of whatever kind.
+    pub(crate) fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.read)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut self.io).poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.read.fetch_add(read as u64, Ordering::Relaxed);
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// A timer of whatever environment.
+pub(crate) struct Alarm {
+    timer: Pin<Box<dyn ErasedTimer>>,
+    at: Option<Timestamp>,
+}
+
+trait ErasedTimer: Send {
+    fn arm(self: Pin<&mut Self>, at: Timestamp);
+    fn poll_expired(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl<T: Timer> ErasedTimer for T {
+    fn arm(self: Pin<&mut Self>, at: Timestamp) {
+        Timer::arm(self, at);
+    }
+
+    fn poll_expired(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Timer::poll_expired(self, cx)
+    }
+}
+
+impl Alarm {
+    /// Ready when that time has come; never without one. Arms the timer only when the time changes.
+    pub(crate) fn poll_at(&mut self, cx: &mut Context<'_>, at: Option<Timestamp>) -> Poll<()> {
+        if self.at != at {
+            self.at = at;
+            if let Some(at) = at {
+                self.timer.as_mut().arm(at);
+            }
+        }
+        match at {
+            Some(_) => self.timer.as_mut().poll_expired(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl std::fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alarm").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl<E: Env> Outside for E {
+    fn now(&self) -> Timestamp {
+        crate::env::Clock::now(self)
+    }
+
+    fn alarm(&self) -> Alarm {
+        Alarm { timer: Box::pin(self.timer()), at: None }
+    }
+
+    fn seed(&self) -> [u8; 32] {
+        crate::env::Entropy::seed(self)
+    }
+
+    fn spawn(&self, name: &'static str, task: BoxFuture<()>) {
+        let env = self;
+        env.spawn(name, task);
+    }
+
+    fn dial(&self, target: Target, attempt: u32, budget: Duration) -> BoxFuture<TransportResult<Dialed>> {
+        let env = self.clone();
+        Box::pin(async move {
+            let stream = dial::dial_within(&env, &target, attempt, budget).await?;
+            let (alpn, resumed) = match &stream {
+                MaybeTls::Plain(_) => (None, None),
+                MaybeTls::Tls(stream) => {
+                    let session = stream.get_ref().1;
+                    let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+                    (session.alpn_protocol().map(<[u8]>::to_vec), Some(resumed))
+                }
+            };
+            Ok(Dialed { io: Wire::new(stream), alpn, resumed })
+        })
+    }
+
+    fn secure(&self, tls: &TlsConfig, host: &str, port: u16, alpn: &[&[u8]]) -> TransportResult<Secured> {
+        tls.secure(self, host, port, alpn)
+    }
+
+    fn reap(&self, reaper: Reaper<Origin, Link>) -> BoxFuture<()> {
+        Box::pin(reaper.run(self.clone()))
+    }
+}

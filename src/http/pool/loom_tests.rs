@@ -1,0 +1,157 @@
+//! The hand-off between threads, in every order there is.
+
+use std::{
+    sync::Arc as StdArc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use loom::thread;
+
+use super::*;
+use crate::sync::AtomicUsize;
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key(u32);
+
+impl PoolKey for Key {}
+
+struct Conn;
+
+impl Connection for Conn {
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    fn last_active(&self) -> Timestamp {
+        Timestamp::ZERO
+    }
+}
+
+struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: StdArc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Bell {
+    fn new() -> StdArc<Self> {
+        StdArc::new(Self(AtomicUsize::new(0)))
+    }
+
+    fn has_rung(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+fn pool(open_total_max: usize) -> Pool<Key, Conn> {
+    let config = PoolConfig { shards: 2, open_per_host_max: 1, open_total_max, ..PoolConfig::default() };
+    Pool::new(&config).expect("a valid configuration")
+}
+
+fn poll(checkout: &mut Checkout<Key, Conn>, bell: &StdArc<Bell>) -> Poll<Step<Key, Conn>> {
+    let waker = Waker::from(StdArc::clone(bell));
+    let mut cx = Context::from_waker(&waker);
+    checkout.poll_next(&mut cx, Timestamp::ZERO).map(|step| step.expect("nothing fails here"))
+}
+
+/// A connection in use, and its socket.
+fn connect(pool: &Pool<Key, Conn>, key: &Key) -> (Pooled<Key, Conn>, Permit<Key, Conn>) {
+    let mut checkout = pool.host(key).checkout();
+    let bell = Bell::new();
+    let Poll::Ready(Step::Dial(mut permit)) = poll(&mut checkout, &bell) else { panic!("no dial") };
+    permit.opened(Conn, Timestamp::ZERO);
+    let Poll::Ready(Step::Connection(pooled)) = poll(&mut checkout, &bell) else { panic!("no connection") };
+    (pooled, permit)
+}
+
+#[test]
+fn loom_a_waiter_that_goes_away_loses_no_connection() {
+    loom::model(|| {
+        let pool = pool(8);
+        let (pooled, _permit) = connect(&pool, &Key(1));
+        let mut checkout = pool.host(&Key(1)).checkout();
+        assert!(poll(&mut checkout, &Bell::new()).is_pending());
+        let giver = thread::spawn(move || pooled.checkin());
+        drop(checkout);
+        giver.join().expect("no panic");
+        assert!(pool.take(&Key(1), Timestamp::ZERO).is_some(), "it is lost");
+    });
+}
+
+#[test]
+fn loom_a_waiter_is_woken_by_what_comes_back() {
+    loom::model(|| {
+        let pool = pool(8);
+        let (pooled, _permit) = connect(&pool, &Key(1));
+        let giver = thread::spawn(move || pooled.checkin());
+        let mut checkout = pool.host(&Key(1)).checkout();
+        let bell = Bell::new();
+        let first = poll(&mut checkout, &bell);
+        giver.join().expect("no panic");
+        if first.is_pending() {
+            assert!(bell.has_rung(), "it waits in vain");
+            assert!(matches!(poll(&mut checkout, &bell), Poll::Ready(Step::Connection(_))));
+        }
+    });
+}
+
+#[test]
+fn loom_what_is_idle_is_taken_by_one() {
+    loom::model(|| {
+        let pool = pool(8);
+        let (pooled, _permit) = connect(&pool, &Key(1));
+        pooled.checkin();
+        let other = pool.clone();
+        let taker = thread::spawn(move || {
+            let taken = other.take(&Key(1), Timestamp::ZERO);
+            let has = taken.is_some();
+            std::mem::forget(taken);
+            has
+        });
+        let taken = pool.take(&Key(1), Timestamp::ZERO);
+        let theirs = taker.join().expect("no panic");
+        assert_ne!(taken.is_some(), theirs);
+        std::mem::forget(taken);
+    });
+}
+
+#[test]
+fn loom_a_host_that_waits_for_the_pool_gets_the_permit_that_comes_back() {
+    loom::model(|| {
+        let pool = pool(1);
+        let (pooled, permit) = connect(&pool, &Key(1));
+        let ender = thread::spawn(move || {
+            drop(pooled);
+            drop(permit);
+        });
+        let mut checkout = pool.host(&Key(2)).checkout();
+        let bell = Bell::new();
+        let first = poll(&mut checkout, &bell);
+        ender.join().expect("no panic");
+        if first.is_pending() {
+            assert!(bell.has_rung(), "it starves");
+            assert!(matches!(poll(&mut checkout, &bell), Poll::Ready(Step::Dial(_))));
+        }
+    });
+}
+
+#[test]
+fn loom_the_last_socket_tells_who_waits_for_the_end() {
+    loom::model(|| {
+        let pool = pool(1);
+        let (pooled, permit) = connect(&pool, &Key(1));
+        pool.close();
+        let ender = thread::spawn(move || {
+            drop(pooled);
+            drop(permit);
+        });
+        let bell = Bell::new();
+        let waker = Waker::from(StdArc::clone(&bell));
+        let mut drained = Box::pin(pool.drained());
+        let first = std::future::Future::poll(drained.as_mut(), &mut Context::from_waker(&waker));
+        ender.join().expect("no panic");
+        assert!(first.is_ready() || bell.has_rung(), "nobody told it");
+    });
+}

@@ -1,0 +1,538 @@
+//! The hosts of one shard: their idle connections, who waits for one, and what may be dialed.
+//!
+//! Pure: no lock, no clock, no task; wakers, connections and keys are carried and never called, dropped or cloned but where it
+//! says so. What is to be woken or dropped is handed out in [`Effects`], for when the lock is gone.
+//!
+//! Invariants, after every operation that ends in [`pump`](Shard::pump):
+//! - nothing is idle at a host while somebody waits there;
+//! - nobody waits while a dial is allowed that is needed and not under way.
+
+use std::{sync::Arc, task::Waker};
+
+use slab::Slab;
+
+use super::{
+    host::{Credit, Dial, Flavor, Given, Host, Shared},
+    permits::Permits,
+    rules::Rules,
+};
+use crate::{env::Timestamp, error::TransportError};
+
+/// A connection for one user at a time. `H` is the pool's own reference to the host. It lies in a box of its own, so that a
+/// checkout moves a pointer.
+pub(super) struct Stored<C, H> {
+    pub(super) conn: C,
+    pub(super) host: H,
+    pub(super) id: u64,
+    pub(super) born: Timestamp,
+    pub(super) epoch: u64,
+    /// When it last was of use.
+    pub(super) since: Timestamp,
+}
+
+/// A connection, for the one who asked.
+pub(super) enum Handed<C, H> {
+    /// Its alone.
+    Own(Box<Stored<C, H>>),
+    /// One stream of it.
+    Stream { conn: Arc<C>, host: H, id: u64 },
+}
+
+/// What is left to do when the lock is gone.
+pub(super) struct Effects<C, H, A> {
+    pub(super) wake: Vec<Waker>,
+    pub(super) drop_wakers: Vec<Waker>,
+    pub(super) drop_own: Vec<Box<Stored<C, H>>>,
+    pub(super) drop_shared: Vec<(Arc<C>, H)>,
+    /// Hosts where a dial is wanted and the pool as a whole is full: to be queued.
+    pub(super) starved: Vec<A>,
+    /// Something became idle.
+    pub(super) idled: bool,
+}
+
+impl<C, H, A> Effects<C, H, A> {
+    pub(super) fn none() -> Self {
+        Self {
+            wake: Vec::new(),
+            drop_wakers: Vec::new(),
+            drop_own: Vec::new(),
+            drop_shared: Vec::new(),
+            starved: Vec::new(),
+            idled: false,
+        }
+    }
+}
+
+pub(super) struct Shard<K, C, H, A> {
+    pub(super) hosts: Slab<Host<K, C, H, A>>,
+    pub(super) index: hashbrown::HashTable<usize>,
+    pub(super) rules: Rules,
+    /// The latest time anybody brought along.
+    pub(super) now: Timestamp,
+    pub(super) epoch: u64,
+    pub(super) closed: bool,
+    pub(super) credit: Credit,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Census {
+    pub(super) hosts: usize,
+    pub(super) open: usize,
+    pub(super) dialing: usize,
+    pub(super) idle: usize,
+    pub(super) waiting: usize,
+}
+
+impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            hosts: Slab::new(),
+            index: hashbrown::HashTable::new(),
+            rules,
+            now: Timestamp::ZERO,
+            epoch: 0,
+            closed: false,
+            credit: Credit::default(),
+        }
+    }
+
+    /// The host with this key.
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<usize>
+    where
+        K: Eq,
+    {
+        self.index.find(hash, |host| self.hosts[*host].hash == hash && self.hosts[*host].key == *key).copied()
+    }
+
+    /// A new host.
+    pub(super) fn insert(&mut self, hash: u64, key: K, shares: bool, anchor: A) -> usize {
+        let host = Host::new(hash, key, shares, anchor);
+        let at = self.hosts.insert(host);
+        let hosts = &self.hosts;
+        self.index.insert_unique(hash, at, |host| hosts[*host].hash);
+        at
+    }
+
+    /// Forgets a host that nobody refers to any more: it has no connection, and nobody waits.
+    pub(super) fn remove(&mut self, host: usize) -> (K, A) {
+        let hash = self.hosts[host].hash;
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == host) {
+            entry.remove();
+        }
+        let host = self.hosts.remove(host);
+        (host.key, host.anchor)
+    }
+
+    pub(super) fn anchor(&self, host: usize) -> &A {
+        &self.hosts[host].anchor
+    }
+
+    /// What was queued under the old one is not found any more.
+    pub(super) fn set_anchor(&mut self, host: usize, anchor: A) {
+        let host = &mut self.hosts[host];
+        host.anchor = anchor;
+        host.queued = false;
+    }
+
+    /// The connection most recently used, if one is idle and young enough: what nearly every checkout finds.
+    pub(super) fn take_newest(&mut self, host: usize, now: Timestamp) -> Option<Box<Stored<C, H>>> {
+        self.now = self.now.max(now);
+        let (rules, now) = (self.rules, self.now);
+        let idle = &mut self.hosts[host].idle;
+        idle.back().filter(|stored| rules.is_fresh(stored.since, stored.born, now))?;
+        self.credit.left();
+        idle.pop_back()
+    }
+
+    /// Keeps a connection that came back, if that is all there is to do: nobody waits for it and it takes nobody's place. Gives
+    /// it back where there is more.
+    pub(super) fn keep(
+        &mut self,
+        host: usize,
+        stored: Box<Stored<C, H>>,
+        permits: &Permits,
+    ) -> Option<Box<Stored<C, H>>> {
+        self.now = self.now.max(stored.since);
+        let is_good =
+            !self.closed && stored.epoch == self.epoch && self.rules.is_young(stored.born, self.now);
+        let entry = &mut self.hosts[host];
+        let has_room =
+            entry.line.is_empty() && entry.shared.is_empty() && entry.idle.len() < self.rules.idle_per_host;
+        if is_good && has_room && self.credit.enters(permits) {
+            entry.idle.push_back(stored);
+            return None;
+        }
+        Some(stored)
+    }
+
+    /// A connection that is free now. What is found too old is handed out to be dropped.
+    pub(super) fn take(
+        &mut self,
+        host: usize,
+        now: Timestamp,
+        effects: &mut Effects<C, H, A>,
+    ) -> Option<Handed<C, H>> {
+        self.now = self.now.max(now);
+        let (rules, now) = (self.rules, self.now);
+        let host = &mut self.hosts[host];
+        // Bounded by what is idle: the newest first, and when it is too old the others are.
+        while let Some(stored) = host.idle.pop_back() {
+            self.credit.left();
+            if rules.is_fresh(stored.since, stored.born, now) {
+                return Some(Handed::Own(stored));
+            }
+            effects.drop_own.push(stored);
+        }
+        if host.shared.is_empty() { None } else { host.stream(rules, now, &mut self.credit, effects) }
+    }
+
+    /// A connection comes back from its user, still good.
+    pub(super) fn give_back(
+        &mut self,
+        host: usize,
+        stored: Box<Stored<C, H>>,
+        permits: &Permits,
+        effects: &mut Effects<C, H, A>,
+    ) {
+        self.now = self.now.max(stored.since);
+        let is_old = self.closed || stored.epoch != self.epoch;
+        if is_old || !self.rules.is_young(stored.born, self.now) {
+            effects.drop_own.push(stored);
+            return;
+        }
+        let entry = &mut self.hosts[host];
+        if !entry.line.is_empty() {
+            entry.serve(Handed::Own(stored), permits, effects);
+            self.pump(host, permits, effects);
+            return;
+        }
+        entry.idle.push_back(stored);
+        effects.idled = true;
+        let is_over = self.credit.entered(permits);
+        self.trim(host, is_over, effects);
+    }
+
+    /// A connection of a host became idle, and maybe one too many in all: one that was idle for longer may have to go for it.
+    fn trim(&mut self, host: usize, is_over: bool, effects: &mut Effects<C, H, A>) {
+        let entry = &self.hosts[host];
+        let oldest = if entry.idle.len() + entry.resting().count() > self.rules.idle_per_host {
+            entry.oldest_idle().map(|(since, id)| (since, id, host))
+        } else if is_over {
+            self.oldest_idle()
+        } else {
+            None
+        };
+        if let Some((_, id, host)) = oldest {
+            self.evict(host, id, effects);
+        }
+    }
+
+    /// A stream of a shared connection has ended.
+    pub(super) fn end_stream(
+        &mut self,
+        host: usize,
+        id: u64,
+        now: Timestamp,
+        permits: &Permits,
+        effects: &mut Effects<C, H, A>,
+    ) {
+        self.now = self.now.max(now);
+        let entry = &mut self.hosts[host];
+        if let Some(at) = entry.shared.iter().position(|shared| shared.id == id) {
+            let shared = &mut entry.shared[at];
+            shared.streams -= 1;
+            if shared.streams == 0 {
+                shared.since = now;
+                if shared.draining || shared.epoch != self.epoch || self.closed {
+                    let shared = entry.shared.swap_remove(at);
+                    effects.drop_shared.push((shared.conn, shared.host));
+                } else {
+                    return self.rested(host, id, permits, effects);
+                }
+            }
+        }
+        self.pump(host, permits, effects);
+    }
+
+    /// A shared connection has no stream: who waits takes it, or it is idle.
+    fn rested(&mut self, host: usize, id: u64, permits: &Permits, effects: &mut Effects<C, H, A>) {
+        effects.idled = true;
+        let is_over = self.credit.entered(permits);
+        self.pump(host, permits, effects);
+        if self.hosts[host].resting().any(|shared| shared.id == id) {
+            self.trim(host, is_over, effects);
+        }
+    }
+
+    /// A dial has become a connection for one user at a time.
+    pub(super) fn opened_own(
+        &mut self,
+        host: usize,
+        ticket: u64,
+        stored: Box<Stored<C, H>>,
+        permits: &Permits,
+        effects: &mut Effects<C, H, A>,
+    ) {
+        let entry = &mut self.hosts[host];
+        entry.end_dial(ticket);
+        entry.flavor = Flavor::Own;
+        self.give_back(host, stored, permits, effects);
+        self.pump(host, permits, effects);
+    }
+
+    /// A dial has become a connection for many.
+    pub(super) fn opened_shared(
+        &mut self,
+        host: usize,
+        ticket: u64,
+        stored: Box<Stored<C, H>>,
+        limit: usize,
+        permits: &Permits,
+        effects: &mut Effects<C, H, A>,
+    ) {
+        let at = host;
+        self.now = self.now.max(stored.born);
+        let is_closed = self.closed || stored.epoch != self.epoch;
+        let entry = &mut self.hosts[host];
+        entry.end_dial(ticket);
+        entry.flavor = Flavor::Shared;
+        if is_closed {
+            effects.drop_own.push(stored);
+        } else {
+            let Stored { conn, host, id, born, epoch, since } = *stored;
+            let conn = Arc::new(conn);
+            let shared = Shared { conn, host, id, born, epoch, streams: 0, limit, draining: false, since };
+            entry.shared.push(shared);
+            return self.rested(at, id, permits, effects);
+        }
+        self.pump(at, permits, effects);
+    }
+
+    /// A dial has come to nothing. Its owner, if it still waits, is told why; nobody else is.
+    pub(super) fn dial_failed(
+        &mut self,
+        host: usize,
+        ticket: u64,
+        error: Option<TransportError>,
+        permits: &Permits,
+        effects: &mut Effects<C, H, A>,
+    ) {
+        let entry = &mut self.hosts[host];
+        entry.end_dial(ticket);
+        entry.open -= 1;
+        permits.release();
+        // Abandoned without a word: its owner may try again.
+        if let Some(error) = error
+            && let Some(mut waiter) = entry.line.remove(&ticket)
+        {
+            effects.wake.extend(waiter.waker.take());
+            waiter.given = Some(Given::Failed(error));
+            entry.given.insert(ticket, waiter);
+        }
+        self.pump(host, permits, effects);
+    }
+
+    /// A connection's socket is gone, wherever the connection was.
+    pub(super) fn gone(&mut self, host: usize, id: u64, permits: &Permits, effects: &mut Effects<C, H, A>) {
+        let entry = &mut self.hosts[host];
+        entry.open -= 1;
+        permits.release();
+        if let Some(at) = entry.idle.iter().position(|stored| stored.id == id) {
+            self.credit.left();
+            effects.drop_own.extend(entry.idle.remove(at));
+        }
+        entry.drop_shared(id, &mut self.credit, effects);
+        self.pump(host, permits, effects);
+    }
+
+    /// A shared connection takes so many streams from now on; those it has go on.
+    pub(super) fn set_limit(
+        &mut self,
+        host: usize,
+        id: u64,
+        limit: usize,
+        permits: &Permits,
+        effects: &mut Effects<C, H, A>,
+    ) {
+        if let Some(shared) = self.hosts[host].shared.iter_mut().find(|shared| shared.id == id) {
+            shared.limit = limit;
+        }
+        self.pump(host, permits, effects);
+    }
+
+    /// A shared connection takes no more streams: its peer is about to close it.
+    pub(super) fn set_draining(
+        &mut self,
+        host: usize,
+        id: u64,
+        permits: &Permits,
+        effects: &mut Effects<C, H, A>,
+    ) {
+        let entry = &mut self.hosts[host];
+        match entry.shared.iter_mut().find(|shared| shared.id == id) {
+            Some(shared) if shared.streams > 0 => shared.draining = true,
+            _ => entry.drop_shared(id, &mut self.credit, effects),
+        }
+        self.pump(host, permits, effects);
+    }
+
+    /// The pool as a whole has room for one more, and this host is the first in the queue, which it leaves: true if it takes it.
+    /// If it wants yet another it is to be queued again.
+    pub(super) fn feed(&mut self, host: usize, effects: &mut Effects<C, H, A>) -> bool {
+        let (rules, closed) = (self.rules, self.closed);
+        let host = &mut self.hosts[host];
+        host.queued = false;
+        let takes = !closed && host.wants_dial(rules) && host.allow_dial(effects);
+        if takes && host.wants_dial(rules) {
+            host.queued = true;
+            effects.starved.push(host.anchor.clone());
+        }
+        takes
+    }
+
+    /// Serves who waits, as far as there is anything to serve them with.
+    pub(super) fn pump(&mut self, host: usize, permits: &Permits, effects: &mut Effects<C, H, A>) {
+        if self.closed {
+            return;
+        }
+        let (rules, now) = (self.rules, self.now);
+        let entry = &mut self.hosts[host];
+        // Bounded by who waits: each turn takes one out of the line.
+        while !entry.line.is_empty() {
+            let Some(handed) = entry.stream(rules, now, &mut self.credit, effects) else { break };
+            entry.serve(handed, permits, effects);
+        }
+        // Bounded by who waits: each turn begins one's dial.
+        while entry.wants_dial(rules) {
+            if !permits.acquire() {
+                if !entry.queued {
+                    entry.queued = true;
+                    effects.starved.push(entry.anchor.clone());
+                }
+                break;
+            }
+            if !entry.allow_dial(effects) {
+                permits.release();
+                break;
+            }
+        }
+    }
+
+    /// The connection longest idle: since when, which, and where.
+    pub(super) fn oldest_idle(&self) -> Option<(Timestamp, u64, usize)> {
+        let of =
+            |(at, host): (usize, &Host<K, C, H, A>)| host.oldest_idle().map(|(since, id)| (since, id, at));
+        self.hosts.iter().filter_map(of).min()
+    }
+
+    /// Takes an idle connection out. True if it was there, and was idle.
+    pub(super) fn evict(&mut self, host: usize, id: u64, effects: &mut Effects<C, H, A>) -> bool {
+        let Some(entry) = self.hosts.get_mut(host) else { return false };
+        if let Some(at) = entry.idle.iter().position(|stored| stored.id == id) {
+            self.credit.left();
+            effects.drop_own.extend(entry.idle.remove(at));
+            return true;
+        }
+        let resting = entry.shared.iter().any(|shared| shared.id == id && shared.streams == 0);
+        if resting {
+            entry.drop_shared(id, &mut self.credit, effects);
+        }
+        resting
+    }
+
+    /// Takes out what is too old. When there is more to do; `None` if nothing is idle.
+    pub(super) fn expire(&mut self, now: Timestamp, effects: &mut Effects<C, H, A>) -> Option<Timestamp> {
+        self.now = self.now.max(now);
+        let (rules, now) = (self.rules, self.now);
+        let mut next = None;
+        let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next: Timestamp| next.min(at)));
+        for (_, host) in &mut self.hosts {
+            for _ in 0..host.idle.len() {
+                let Some(stored) = host.idle.pop_front() else { break };
+                if rules.is_fresh(stored.since, stored.born, now) {
+                    sooner(rules.expires(stored.since, stored.born));
+                    host.idle.push_back(stored);
+                } else {
+                    self.credit.left();
+                    effects.drop_own.push(stored);
+                }
+            }
+            host.retire(rules, now, &mut self.credit, effects);
+            for shared in &host.shared {
+                match shared.streams {
+                    0 => sooner(rules.expires(shared.since, shared.born)),
+                    _ if !shared.draining => sooner(rules.dies(shared.born)),
+                    _ => {}
+                }
+            }
+        }
+        next
+    }
+
+    /// Everything that is there ends: what is idle now, what is out when it comes back.
+    pub(super) fn drain(&mut self, epoch: u64, permits: &Permits, effects: &mut Effects<C, H, A>) {
+        self.epoch = epoch;
+        let hosts: Vec<usize> = self.hosts.iter().map(|(at, _)| at).collect();
+        for at in hosts {
+            let host = &mut self.hosts[at];
+            for stored in host.idle.drain(..) {
+                self.credit.left();
+                effects.drop_own.push(stored);
+            }
+            for shared in &mut host.shared {
+                shared.draining = true;
+            }
+            host.retire(self.rules, self.now, &mut self.credit, effects);
+            self.pump(at, permits, effects);
+        }
+    }
+
+    /// The same, for good: who waits is told.
+    pub(super) fn close(&mut self, permits: &Permits, effects: &mut Effects<C, H, A>) {
+        self.closed = true;
+        self.drain(self.epoch + 1, permits, effects);
+        for (_, host) in &mut self.hosts {
+            for (ticket, mut waiter) in std::mem::take(&mut host.line) {
+                if waiter.dial == Dial::Allowed {
+                    waiter.dial = Dial::No;
+                    host.dialing -= 1;
+                    host.open -= 1;
+                    permits.release();
+                }
+                effects.wake.extend(waiter.waker.take());
+                waiter.given = Some(Given::Closed);
+                host.given.insert(ticket, waiter);
+            }
+        }
+    }
+
+    /// True if one more may become idle here, now that others gave back what they don't use.
+    pub(super) fn has_credit(&mut self, permits: &Permits) -> bool {
+        self.credit.has(permits)
+    }
+
+    /// Gives back the right to idle connections that aren't there.
+    pub(super) fn return_credit(&mut self, permits: &Permits) {
+        self.credit.give_back(permits);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(&self, host: usize) -> super::host::OfHost {
+        self.hosts[host].counts()
+    }
+
+    pub(super) fn census(&self) -> Census {
+        self.hosts.iter().fold(Census::default(), |sum, (_, host)| Census {
+            hosts: sum.hosts + 1,
+            open: sum.open + host.open,
+            dialing: sum.dialing + host.dialing,
+            idle: sum.idle + host.idle.len() + host.resting().count(),
+            waiting: sum.waiting + host.line.len(),
+        })
+    }
+}
