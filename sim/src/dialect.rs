@@ -9,6 +9,8 @@ use serde::{
 };
 use serde_json::{Value, json};
 
+use crate::plan::HandlerPlan;
+
 /// The exchange's side of a protocol: the counterpart of a [`ProtocolHandler`].
 ///
 /// The exchange and the oracles read a client's messages through it, and the exchange words its own. The default is
@@ -294,7 +296,10 @@ impl ProtocolHandler for SimHandler {
 
     fn extract_request_id(&self, text: &str) -> Option<RequestId> {
         let words: Words<'_> = serde_json::from_str(text).ok()?;
-        RequestId::number(words.id.number()?)
+        match &words.id {
+            Word::Text(id) => Some(RequestId::text(id.as_ref())),
+            id => RequestId::number(id.number()?),
+        }
     }
 
     fn extract_topic(&self, text: &str) -> Option<Topic> {
@@ -325,5 +330,54 @@ impl ProtocolHandler for SimHandler {
 
 fn about_topics(op: &str, topics: &[Topic], id: &RequestId) -> WsMessage {
     let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
-    WsMessage::text(json!({"op": op, "id": id.as_number(), "topics": names}).to_string())
+    let id = id.as_number().map_or_else(|| Value::from(id.to_string()), Value::from);
+    WsMessage::text(json!({"op": op, "id": id, "topics": names}).to_string())
+}
+
+/// A [`SimHandler`] as a plan wants it.
+pub(crate) struct PlannedHandler(pub(crate) HandlerPlan);
+
+impl ProtocolHandler for PlannedHandler {
+    fn classify_message(&self, text: &str) -> MessageKind {
+        SimHandler.classify_message(text)
+    }
+
+    fn extract_request_id(&self, text: &str) -> Option<RequestId> {
+        SimHandler.extract_request_id(text)
+    }
+
+    fn extract_topic(&self, text: &str) -> Option<Topic> {
+        SimHandler.extract_topic(text)
+    }
+
+    fn build_subscribe(&self, topics: &[Topic], id: RequestId) -> WsMessage {
+        SimHandler.build_subscribe(topics, id)
+    }
+
+    fn build_unsubscribe(&self, topics: &[Topic], id: RequestId) -> WsMessage {
+        SimHandler.build_unsubscribe(topics, id)
+    }
+
+    fn build_auth_message(&self) -> Option<WsMessage> {
+        SimHandler.build_auth_message()
+    }
+
+    fn is_auth_success(&self, text: &str) -> bool {
+        SimHandler.is_auth_success(text)
+    }
+
+    fn is_auth_failure(&self, text: &str) -> bool {
+        SimHandler.is_auth_failure(text)
+    }
+
+    fn generate_request_id(&self, sequence: u64) -> RequestId {
+        match self.0.text_ids {
+            true => RequestId::text(format!("r{sequence}")),
+            false => SimHandler.generate_request_id(sequence),
+        }
+    }
+
+    fn topics_per_message(&self) -> usize {
+        self.0.topics_per_message
+    }
 }

@@ -4,7 +4,7 @@
 //! and keeps the time that the world has between its healing and the verdict on it: a plan that gives a connection less time
 //! than it needs would be red for a reason of its own.
 
-use crate::plan::{Fault, Op, Plan, Reader, Step, Target, Until, When};
+use crate::plan::{Fault, HandlerPlan, Op, Plan, Reader, Step, Target, Until, When};
 
 /// What became of a plan.
 #[derive(Debug, Clone)]
@@ -101,6 +101,9 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
             self.offer(candidate);
             let mut candidate = self.best.clone();
             candidate.clients[client].guard_reader = Reader::Prompt;
+            self.offer(candidate);
+            let mut candidate = self.best.clone();
+            candidate.clients[client].handler = HandlerPlan::default();
             self.offer(candidate);
             for step in 0..self.best.clients[client].script.len() {
                 let mut candidate = self.best.clone();

@@ -6,9 +6,9 @@ use futures_util::FutureExt;
 use hpx_transport::websocket::{Connection, ProtocolHandler};
 
 use crate::{
-    dialect::{Dialect, SimDialect, SimHandler},
+    dialect::{Dialect, PlannedHandler, SimDialect},
     net::Backend,
-    plan::Plan,
+    plan::{HandlerPlan, Plan},
     report::Report,
     workload::{Connector, Kit},
     world,
@@ -40,13 +40,17 @@ impl Simulation {
 
     /// The run of a plan.
     pub fn of(plan: Plan) -> Self {
-        let kit = Kit { connector: connector(|| SimHandler), dialect: Arc::new(SimDialect) };
+        let kit = Kit { connector: connector(PlannedHandler), dialect: Arc::new(SimDialect) };
         Self { plan: Arc::new(plan), kit, backend: Backend::default(), around: None, bytes: false }
     }
 
     /// Puts another handler to the test: `make` is called once per connection.
     pub fn handler<H: ProtocolHandler>(mut self, make: impl Fn() -> H + Send + Sync + 'static) -> Self {
-        self.kit.connector = connector(make);
+        self.kit.connector = connector(move |_| make());
+        // It decides for itself.
+        for client in &mut Arc::make_mut(&mut self.plan).clients {
+            client.handler = HandlerPlan { topics_per_message: usize::MAX, ..HandlerPlan::default() };
+        }
         self
     }
 
@@ -106,6 +110,6 @@ impl Simulation {
     }
 }
 
-fn connector<H: ProtocolHandler>(make: impl Fn() -> H + Send + Sync + 'static) -> Connector {
-    Arc::new(move |env, config| Connection::connect_in(env, config, make()).boxed())
+fn connector<H: ProtocolHandler>(make: impl Fn(HandlerPlan) -> H + Send + Sync + 'static) -> Connector {
+    Arc::new(move |env, config, handler| Connection::connect_in(env, config, make(handler)).boxed())
 }

@@ -24,7 +24,7 @@ use crate::{
     dialect::Dialect,
     env::SimEnv,
     peers::tls,
-    plan::{Cancel, ClientPlan, Op, Reader},
+    plan::{Cancel, ClientPlan, HandlerPlan, Op, Reader},
     trace::{Outcome, What, WorkLog},
 };
 
@@ -33,6 +33,7 @@ pub(crate) type Connector = Arc<
     dyn Fn(
             SimEnv,
             WsConfig,
+            HandlerPlan,
         )
             -> Pin<Box<dyn Future<Output = TransportResult<(ConnectionHandle, ConnectionStream)>> + Send>>
         + Send
@@ -54,7 +55,7 @@ pub(crate) async fn run(env: SimEnv, plan: ClientPlan, settle_ms: u64, url: Stri
     if plan.tls {
         config = config.tls(tls::trust());
     }
-    let (handle, stream) = match (kit.connector)(env.clone(), config).await {
+    let (handle, stream) = match (kit.connector)(env.clone(), config, plan.handler).await {
         Ok(parts) => parts,
         Err(error) => {
             env.record(What::Work(WorkLog::StartFailed { text: error.to_string() }));

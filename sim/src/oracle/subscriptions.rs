@@ -1,5 +1,5 @@
 //! WS-14, subscriptions: per link at most one SUB a topic until its UNSUB, UNSUB only after SUB, nothing before the
-//! authentication, SUB before queued messages; and at rest the exchange knows exactly the topics of live guards.
+//! authentication, SUB before queued messages, no more topics in a message than the handler takes; and at rest the exchange knows exactly the topics of live guards.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,6 +70,7 @@ impl Subscriptions {
             Heard::Auth => wanted.authed = true,
             Heard::Subscribe { topics, .. } => {
                 judge.check(at, wanted.authed, || format!("client {client}: SUB before authentication"));
+                Self::check_size(&self.plan, at, client, topics.len(), judge);
                 for topic in topics {
                     wanted.owed.remove(&topic);
                     wanted.due.remove(&topic);
@@ -78,6 +79,7 @@ impl Subscriptions {
                 }
             }
             Heard::Unsubscribe { topics, .. } => {
+                Self::check_size(&self.plan, at, client, topics.len(), judge);
                 for topic in topics {
                     let known = wanted.told.remove(&topic);
                     judge.check(at, known, || {
@@ -93,6 +95,14 @@ impl Subscriptions {
             }
             Heard::Other => {}
         }
+    }
+
+    /// A message names no more topics than its handler takes.
+    fn check_size(plan: &Plan, at: Timestamp, client: usize, topics: usize, judge: &mut Judge) {
+        let limit = plan.clients[client].handler.topics_per_message;
+        judge.check(at, topics <= limit, || {
+            format!("client {client}: {topics} topics in one message, of {limit}")
+        });
     }
 
     /// What the exchange hears, on whatever socket.

@@ -70,6 +70,9 @@ pub struct ClientPlan {
     /// It dials `wss://`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub tls: bool,
+    /// What its protocol handler is like.
+    #[serde(default, skip_serializing_if = "HandlerPlan::is_usual")]
+    pub handler: HandlerPlan,
     /// The connection's settings.
     pub config: ConfigPlan,
     /// How it reads the event stream. Whatever it is, what is left is read once the handles are gone.
@@ -79,6 +82,28 @@ pub struct ClientPlan {
     pub guard_reader: Reader,
     /// What it does, in order of time.
     pub script: Vec<Step>,
+}
+
+/// What a client's protocol handler is like. A handler of the user's own decides for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HandlerPlan {
+    /// A subscribe or unsubscribe message names at most so many.
+    pub topics_per_message: usize,
+    /// Requests have ids of text; else of numbers.
+    pub text_ids: bool,
+}
+
+impl Default for HandlerPlan {
+    fn default() -> Self {
+        Self { topics_per_message: 100, text_ids: false }
+    }
+}
+
+impl HandlerPlan {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How an event stream is read.

@@ -77,6 +77,8 @@ impl Plan {
             if let Err(error) = validity {
                 return Err((format!("{path}.config"), error.to_string()));
             }
+            let names = client.handler.topics_per_message >= 1;
+            rule(names, &format!("{path}.handler.topics_per_message"), "must be at least 1")?;
             let sorted = client.script.is_sorted_by_key(|step| step.at_ms);
             rule(sorted, &format!("{path}.script"), "must be in order of at_ms")?;
             let ends = matches!(client.script.last().map(|step| &step.op), Some(Op::Close | Op::DropHandle));

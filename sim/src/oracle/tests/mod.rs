@@ -272,6 +272,12 @@ fn ws_14_fires_on_every_slip_of_a_subscription() {
     fires("WS-14", vec![guard(), (0, opened(1)), (2, sub())]);
     fires("WS-14", standing(vec![(2, sub()), (3, sub())]));
     fires("WS-14", standing(vec![(2, unsub())]));
+    // More topics than fit.
+    let many: Vec<String> = (0..101).map(|topic| format!("t{topic}")).collect();
+    fires(
+        "WS-14",
+        standing(vec![(2, wrote(&serde_json::json!({"op": "sub", "id": 1, "topics": many}).to_string()))]),
+    );
     // A queued message went out first.
     fires("WS-14", standing(vec![(2, wrote(&SimDialect.message(9))), (2, sub())]));
     // The exchange was never told; or still believes what is over.

@@ -1,7 +1,7 @@
 //! Settings of a connection, and how its events are read.
 
 use super::Draw;
-use crate::plan::{ConfigPlan, Reader};
+use crate::plan::{ConfigPlan, HandlerPlan, Reader};
 
 pub(super) fn draw_config(draw: &mut Draw) -> ConfigPlan {
     let initial = draw.between(20, 300);
@@ -40,4 +40,8 @@ pub(super) fn draw_reader(draw: &mut Draw) -> Reader {
         2..=3 => Reader::Slow { every_ms: draw.between(50, 1500) },
         _ => Reader::Prompt,
     }
+}
+
+pub(super) fn draw_handler(draw: &mut Draw) -> HandlerPlan {
+    HandlerPlan { topics_per_message: draw.pick(&[1, 2, 3, 100, 100]), text_ids: draw.chance(30) }
 }

@@ -15,12 +15,12 @@ use rand_chacha::{
 
 pub use self::presets::Preset;
 use self::{
-    config::{draw_config, draw_guard_reader, draw_reader},
+    config::{draw_config, draw_guard_reader, draw_handler, draw_reader},
     faults::{draw_faults, draw_tls_faults},
     presets::Sea,
     script::{Span, draw_script},
 };
-use super::{ClientPlan, Fault, Op, Plan, Reader, Step};
+use super::{ClientPlan, Fault, HandlerPlan, Op, Plan, Reader, Step};
 
 /// What randomness is drawn for.
 #[derive(Clone, Copy)]
@@ -31,6 +31,7 @@ enum Purpose {
     Faults = 4,
     Latency = 5,
     Tls = 6,
+    Handler = 7,
 }
 
 /// A generator with the few draws a plan needs, in integers: equal on every machine.
@@ -68,7 +69,7 @@ impl Springs<'_> {
     fn of(&self, purpose: Purpose) -> Draw {
         let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
         rng.set_stream(purpose as u64);
-        // Each purpose takes every sixth word: a word more changes one draw of one purpose.
+        // Each purpose takes every seventh word: a word more changes one draw of one purpose.
         let words = self.words.iter().skip(purpose as usize - 1).step_by(PURPOSES).copied().collect();
         Draw { words, rng }
     }
@@ -94,6 +95,7 @@ impl Plan {
         client.guard_reader = Reader::Prompt;
         client.latency_ms = tick_ms;
         client.tls = false;
+        client.handler = HandlerPlan::default();
         client.config.ping_interval_ms = 30_000;
         client.config.pong_timeout_ms = 10_000;
         client.config.connect_timeout_ms = 10_000;
@@ -134,6 +136,7 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
     let mut config = springs.of(Purpose::Config);
     let mut latency = springs.of(Purpose::Latency);
     let mut tls = springs.of(Purpose::Tls);
+    let mut handler = springs.of(Purpose::Handler);
     let mut clients: Vec<ClientPlan> = (0..sea.clients)
         .map(|index| {
             let start_ms = if index == 0 { 0 } else { shape.between(0, sea.start_max_ms) };
@@ -147,6 +150,7 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
                 jitter_ms: 0,
                 bandwidth_bytes_per_s: None,
                 window_bytes: None,
+                handler: draw_handler(&mut handler),
                 config: sea.settings(config),
                 reader,
                 guard_reader,
@@ -184,6 +188,6 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
     }
 }
 
-const PURPOSES: usize = 6;
+const PURPOSES: usize = 7;
 /// Enough for every draw of a plan that anybody reads.
 const WORDS_MAX: usize = 4096;
