@@ -17,6 +17,7 @@ use super::{
     config::{HttpConfig, Protocol},
     h1, h2,
     link::{Link, PooledLink, Spoken},
+    memory::HostMemory,
     origin::{Origin, remove_hop_by_hop},
     outside::Outside,
     pool::{Permit, Pool, PoolConfig, PoolStats, Step},
@@ -46,9 +47,12 @@ struct Inner {
     reaps: AtomicBool,
     /// Numbers the dials, so that each begins with another address.
     dials: AtomicU64,
-    /// How often hosts have asked for fewer pings.
-    complaints: Mutex<BTreeMap<(Box<str>, u16), u32>>,
+    /// What is known of hosts beyond their connections.
+    known: Mutex<Known>,
 }
+
+/// By host and port.
+type Known = BTreeMap<(Box<str>, u16), Arc<HostMemory>>;
 
 /// What carried a response; in its extensions.
 ///
@@ -97,7 +101,7 @@ impl Client {
             pool,
             reaps: AtomicBool::new(false),
             dials: AtomicU64::new(0),
-            complaints: Mutex::new(BTreeMap::new()),
+            known: Mutex::new(BTreeMap::new()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -116,8 +120,9 @@ impl Client {
 
     /// Sends a request and waits for the head of its response; the body comes as it is read. A status is a response and no error.
     ///
-    /// It is sent again, up to twice, where that can't execute it twice: if nothing of it was sent, if the peer says that it was
-    /// not processed, or if its method is idempotent (RFC 9110, section 9.2.2) and a connection that was used before is lost.
+    /// It is sent again, up to twice, where that can't execute it twice: if the peer says that it was not processed, or if its method
+    /// is idempotent (RFC 9110, section 9.2.2) and a connection that was used before is lost. A connection that turned out to be at
+    /// its end, and took nothing of it, is replaced by the next without counting.
     ///
     /// # Errors
     ///
@@ -186,8 +191,8 @@ impl Inner {
         }
         let mut origin = Origin::of(request.uri())?;
         origin.may_share = self.may_share(&origin);
-        // Bounded: the last turn returns.
-        let mut retries = 0;
+        // Bounded: each turn but the last counts up one of the two.
+        let (mut retries, mut moves) = (0, 0);
         loop {
             let pooled = self.connection(&origin).await?;
             let was_used = pooled.was_used();
@@ -198,15 +203,20 @@ impl Inner {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            let Failed { error, unsent } = failed;
+            let Failed { error, unsent, has_ended } = failed;
             let is_safe =
                 error.delivery() == Delivery::NotSent || (may_repeat && error.kind() == ErrorKind::Io);
+            // A connection at its end turns away all that come too late for it: that says nothing of the next one.
+            let (count, most) = match error.delivery() == Delivery::NotSent && has_ended {
+                true => (&mut moves, MOVES_MAX),
+                false => (&mut retries, RETRIES_MAX),
+            };
+            *count += 1;
             match unsent.or(spare) {
-                Some(again) if is_safe && retries < RETRIES_MAX => request = again,
+                Some(again) if is_safe && *count <= most => request = again,
                 _ => return Err(error),
             }
             handed.store(error.delivery() != Delivery::NotSent, Ordering::Relaxed);
-            retries += 1;
         }
     }
 
@@ -264,15 +274,8 @@ impl Inner {
         }
         let (outside, config) = (Arc::clone(&self.outside), self.config.clone());
         let attempt = self.dials.fetch_add(1, Ordering::Relaxed) as u32;
-        let weak = Arc::downgrade(self);
-        let complaints = self.complaints_of(permit.key());
-        let task = async move {
-            let key = permit.key().clone();
-            let complained = drive(permit, outside, config, attempt, complaints).await;
-            if let (true, Some(inner)) = (complained, weak.upgrade()) {
-                inner.complain(&key);
-            }
-        };
+        let memory = self.memory_of(permit.key());
+        let task = drive(permit, outside, config, attempt, memory);
         self.outside.spawn("hpx-http", Box::pin(task));
     }
 
@@ -284,35 +287,31 @@ impl Inner {
         }
     }
 
-    fn complaints_of(&self, origin: &Origin) -> u32 {
+    fn memory_of(&self, origin: &Origin) -> Arc<HostMemory> {
+        let mut known = self.known.lock();
         let key = (origin.host.clone(), origin.port);
-        self.complaints.lock().get(&key).copied().unwrap_or_default()
-    }
-
-    fn complain(&self, origin: &Origin) {
-        let mut complaints = self.complaints.lock();
-        // Bounded: who comes when it is full is remembered at the next complaint of somebody.
-        if complaints.len() >= COMPLAINERS_MAX {
-            complaints.pop_first();
+        // Bounded: who is forgotten is met anew.
+        if known.len() >= HOSTS_KNOWN_MAX && !known.contains_key(&key) {
+            known.pop_first();
         }
-        *complaints.entry((origin.host.clone(), origin.port)).or_default() += 1;
+        Arc::clone(known.entry(key).or_default())
     }
 }
 
-/// A connection's whole life. True if the peer asked for calm in it.
+/// A connection's whole life.
 async fn drive(
     mut permit: Permit<Origin, Link>,
     outside: Arc<dyn Outside>,
     config: HttpConfig,
     attempt: u32,
-    complaints: u32,
-) -> bool {
+    memory: Arc<HostMemory>,
+) {
     let deadline = outside.now() + config.connect_timeout;
     let dialed = match dial(permit.key(), &*outside, &config, attempt).await {
         Ok(dialed) => dialed,
         Err(error) => {
             permit.failed(error);
-            return false;
+            return;
         }
     };
     let is_h2 = match (config.protocol, dialed.alpn.as_deref()) {
@@ -321,7 +320,7 @@ async fn drive(
         (Protocol::Http2, _) => {
             let text = "the peer does not speak HTTP/2, the only protocol wanted";
             permit.failed(TransportError::new(ErrorKind::Tls, text).blamed_on(crate::Origin::Peer));
-            return false;
+            return;
         }
         (_, _) => false,
     };
@@ -332,15 +331,15 @@ async fn drive(
             Ok(halves) => halves,
             Err(error) => {
                 permit.failed(error);
-                return false;
+                return;
             }
         };
         let (handle, task) = h1::Handle::new(now);
         permit.opened(Link::new(Spoken::H1(handle), resumed), now);
         task.run(halves, outside, config.head_bytes_max).await;
-        return false;
+        return;
     }
-    let settings = settings(&config, complaints);
+    let settings = settings(&config, &memory);
     let mut alarm = outside.alarm();
     let mut handshake = pin!(h2::handshake(dialed.io, &settings));
     let made = poll_fn(|cx| match handshake.as_mut().poll(cx) {
@@ -352,18 +351,18 @@ async fn drive(
         Some(Ok(made)) => h2::Task::new(made, &settings, now),
         Some(Err(error)) => {
             permit.failed(error.with_delivery(Delivery::NotSent));
-            return false;
+            return;
         }
         None => {
             let text = "the peer did not take the first words of HTTP/2 within connect_timeout";
             permit.failed(TransportError::new(ErrorKind::Timeout, text));
-            return false;
+            return;
         }
     };
     // Each connection gives out its pings once, and this is the first to ask.
-    let Some((handle, task, limit)) = made else { return false };
+    let Some((handle, task, limit)) = made else { return };
     permit.opened_shared(Link::new(Spoken::H2(handle), resumed), limit, now);
-    task.run(&permit, outside).await
+    task.run(&permit, outside, &memory).await;
 }
 
 async fn dial(
@@ -389,7 +388,7 @@ async fn dial(
     outside.dial(target, attempt, config.connect_timeout).await
 }
 
-fn settings(config: &HttpConfig, complaints: u32) -> h2::Settings {
+fn settings(config: &HttpConfig, memory: &HostMemory) -> h2::Settings {
     h2::Settings {
         pings: h2::PingRules {
             window: config.h2_window,
@@ -397,9 +396,10 @@ fn settings(config: &HttpConfig, complaints: u32) -> h2::Settings {
             interval: config.h2_keep_alive_interval,
             timeout: config.h2_keep_alive_timeout,
             while_idle: config.h2_keep_alive_while_idle,
-            complaints,
+            complaints: memory.complaints(),
         },
         streams_max: config.h2_streams_max,
+        streams_known: memory.streams(),
         head_bytes_max: config.head_bytes_max,
     }
 }
@@ -411,7 +411,9 @@ fn origin_form(uri: &Uri) -> Uri {
     path.parse().unwrap_or_else(|_| Uri::from_static("/"))
 }
 
-/// Of one request.
+/// Of one request, where the peer may have seen it or has refused it.
 const RETRIES_MAX: u32 = 2;
-/// Hosts whose complaints about pings are remembered.
-const COMPLAINERS_MAX: usize = 1024;
+/// Of one request, to another connection because one was at its end: as many as may lie idle for a host, and more.
+const MOVES_MAX: u32 = 64;
+/// Hosts that are remembered.
+const HOSTS_KNOWN_MAX: usize = 1024;

@@ -23,6 +23,7 @@ mod config;
 mod h1;
 pub mod h2;
 mod link;
+mod memory;
 mod origin;
 mod outside;
 pub mod pool;

@@ -15,6 +15,7 @@ use h2::{Ping, PingPong, Reason, client::SendRequest};
 use super::{
     super::{
         link::Link,
+        memory::HostMemory,
         origin::Origin,
         outside::{Outside, Wire},
         pool::Permit,
@@ -57,6 +58,8 @@ struct State {
 pub(crate) struct Settings {
     pub(crate) pings: PingRules,
     pub(crate) streams_max: usize,
+    /// What the peer's last connection allowed. Until it says otherwise this one allows no more.
+    pub(crate) streams_known: usize,
     pub(crate) head_bytes_max: u32,
 }
 
@@ -146,10 +149,10 @@ pub(crate) struct Task {
     seen: u64,
     ponger: Ponger,
     streams_max: usize,
+    /// What the h2 crate takes for the peer's limit until the peer has said it.
+    first: usize,
     /// What the pool was told.
     limit: usize,
-    /// The peer has asked for calm.
-    complained: bool,
 }
 
 impl Task {
@@ -163,7 +166,8 @@ impl Task {
             closed: AtomicBool::new(false),
             state: Mutex::new(State::default()),
         });
-        let limit = settings.streams_max.min(send.current_max_send_streams());
+        let first = send.current_max_send_streams();
+        let limit = settings.streams_max.min(first).min(settings.streams_known);
         let task = Self {
             ponger: Ponger::new(recorder, settings.pings, now),
             conn,
@@ -173,20 +177,25 @@ impl Task {
             read,
             seen: 0,
             streams_max: settings.streams_max,
+            first,
             limit,
-            complained: false,
         };
         Some((Handle { send, shared }, task, limit))
     }
 
-    /// Runs until the connection is over. True if the peer has asked for calm.
-    pub(crate) async fn run(mut self, permit: &Permit<Origin, Link>, outside: Arc<dyn Outside>) -> bool {
+    /// Runs until the connection is over.
+    pub(crate) async fn run(
+        mut self,
+        permit: &Permit<Origin, Link>,
+        outside: Arc<dyn Outside>,
+        memory: &HostMemory,
+    ) {
         let mut alarm = outside.alarm();
         poll_fn(|cx| {
             // Bounded: a turn is followed by another only if a ping or a setting was handed over, or a deadline has come.
             loop {
                 let now = outside.now();
-                let again = match self.turn(cx, permit, now) {
+                let again = match self.turn(cx, permit, memory, now) {
                     Poll::Ready(()) => return Poll::Ready(()),
                     Poll::Pending if self.hand_over(now) => true,
                     Poll::Pending => {
@@ -203,11 +212,16 @@ impl Task {
             }
         })
         .await;
-        self.complained
     }
 
     /// Reads and writes what there is, and tells the pool what has changed.
-    fn turn(&mut self, cx: &mut Context<'_>, permit: &Permit<Origin, Link>, now: Timestamp) -> Poll<()> {
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        permit: &Permit<Origin, Link>,
+        memory: &HostMemory,
+        now: Timestamp,
+    ) -> Poll<()> {
         let is_abandoned = {
             let waker = cx.waker().clone();
             let mut state = self.shared.state.lock();
@@ -230,16 +244,22 @@ impl Task {
             self.ponger.handle_pong(now);
         }
         if let Poll::Ready(result) = conn {
-            self.complained |= result.is_err_and(|error| error.reason() == Some(Reason::ENHANCE_YOUR_CALM));
+            if result.is_err_and(|error| error.reason() == Some(Reason::ENHANCE_YOUR_CALM)) {
+                memory.complain();
+            }
             return Poll::Ready(());
         }
         if let Some(probe) = &mut self.probe {
-            if let Poll::Ready(Err(error)) = probe.poll_ready(cx) {
-                self.complained |= error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+            if let Poll::Ready(Err(_)) = probe.poll_ready(cx) {
                 self.probe = None;
                 permit.set_draining();
             } else {
-                let allowed = self.streams_max.min(probe.current_max_send_streams());
+                let said = probe.current_max_send_streams();
+                // The peer's settings are the first it says (RFC 9113, section 3.4), and may repeat what is assumed.
+                if said != self.first || self.seen >= FRAME_HEAD_BYTES {
+                    memory.set_streams(said);
+                }
+                let allowed = self.streams_max.min(said).min(memory.streams());
                 let limit = if self.shared.recorder.is_overdue() { 0 } else { allowed };
                 if limit != self.limit {
                     self.limit = limit;
@@ -293,5 +313,7 @@ impl Drop for Task {
     }
 }
 
+/// No frame is shorter.
+const FRAME_HEAD_BYTES: u64 = 9;
 /// Longer than any run of a process.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

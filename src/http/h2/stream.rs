@@ -57,7 +57,10 @@ pub(crate) async fn send(pooled: PooledLink, request: Request<Body>) -> Result<R
             stream.shared.recorder.record_non_data();
             Ok(response.map(|body| Incoming { body, stream, is_read: false }))
         }
-        Err(error) => Err(Failed::sent(of_h2(&error, &stream.shared))),
+        Err(error) => {
+            let has_ended = error.is_go_away();
+            Err(Failed { has_ended, ..Failed::sent(of_h2(&error, &stream.shared)) })
+        }
     }
 }
 
