@@ -338,6 +338,8 @@ const LATER: [&str; 2] = ["WS-7", "WS-L6"];
 fn every_invariant_has_a_test() {
     let mut ids: Vec<String> = (1..=18).map(|number| format!("WS-{number}")).collect();
     ids.extend((1..=6).map(|number| format!("WS-L{number}")));
+    ids.extend((1..=21).map(|number| format!("P-{number}")));
+    ids.extend((1..=14).map(|number| format!("K-{number}")));
     ids.extend((1..=8).map(|number| format!("T-{number}")));
     ids.extend((1..=5).map(|number| format!("M-{number}")));
     let rows = coverage();
