@@ -194,7 +194,13 @@ impl Inner {
         // Bounded: each turn but the last counts up one of the two.
         let (mut retries, mut moves) = (0, 0);
         loop {
-            let pooled = self.connection(&origin).await?;
+            // What an earlier turn may have sent stays sent.
+            let honest = |error: TransportError| match handed.load(Ordering::Relaxed) {
+                true => error.with_delivery(Delivery::MaybeSent),
+                false => error,
+            };
+            let pooled = self.connection(&origin).await.map_err(honest)?;
+            let was_handed = handed.load(Ordering::Relaxed);
             let was_used = pooled.was_used();
             let may_repeat = was_used && request.method().is_idempotent();
             let spare = (pooled.is_shared() || may_repeat).then(|| request.clone());
@@ -212,11 +218,11 @@ impl Inner {
                 false => (&mut retries, RETRIES_MAX),
             };
             *count += 1;
+            handed.store(was_handed || error.delivery() != Delivery::NotSent, Ordering::Relaxed);
             match unsent.or(spare) {
                 Some(again) if is_safe && *count <= most => request = again,
-                _ => return Err(error),
+                _ => return Err(honest(error)),
             }
-            handed.store(error.delivery() != Delivery::NotSent, Ordering::Relaxed);
         }
     }
 
