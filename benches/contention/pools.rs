@@ -117,7 +117,10 @@ impl Contender for Ours {
         };
         let pooled = pooled.expect("there is one for each task");
         pooled.active.store(now.as_nanos(), Ordering::Relaxed);
-        pooled.checkin();
+        match self.by_key {
+            true => pooled.checkin(),
+            false => self.slots[host].checkin(pooled),
+        }
     }
 }
 

@@ -342,7 +342,7 @@ async fn drive(
         };
         let (handle, task) = h1::Handle::new(now);
         permit.opened(Link::new(Spoken::H1(handle), resumed), now);
-        task.run(halves, outside, config.head_bytes_max).await;
+        task.run(halves, &permit, outside, config.head_bytes_max).await;
         return;
     }
     let settings = settings(&config, &memory);

@@ -19,8 +19,10 @@ use tokio::sync::oneshot;
 
 use super::{
     body::Body,
-    link::PooledLink,
+    link::{Link, PooledLink},
+    origin::Origin,
     outside::{Outside, Wire},
+    pool::Permit,
     sent::Failed,
 };
 use crate::{
@@ -196,7 +198,13 @@ enum Stage {
 
 impl Task {
     /// Runs until the peer, the pool or a caller has ended the connection.
-    pub(crate) async fn run(self, halves: Halves, outside: Arc<dyn Outside>, head_bytes_max: u32) {
+    pub(crate) async fn run(
+        self,
+        halves: Halves,
+        permit: &Permit<Origin, Link>,
+        outside: Arc<dyn Outside>,
+        head_bytes_max: u32,
+    ) {
         let Halves { mut send, conn } = halves;
         let mut conn = pin!(conn);
         let (mut stage, mut conn_is_over) = (Stage::Idle, false);
@@ -236,7 +244,7 @@ impl Task {
                     Stage::Reading { pooled } => match send.poll_ready(cx) {
                         Poll::Ready(Ok(())) if !conn_is_over => {
                             self.inbox.active.store(outside.now().as_nanos(), Ordering::Release);
-                            pooled.checkin();
+                            permit.checkin(pooled);
                             Stage::Idle
                         }
                         Poll::Ready(_) => return Poll::Ready(()),

@@ -157,13 +157,22 @@ impl<K: PoolKey, C: Connection> Pooled<K, C> {
     }
 
     /// Gives it back for the next user. One that is not open any more is dropped.
-    pub fn checkin(mut self) {
+    pub fn checkin(self) {
+        if let Some(Handed::Own(stored)) = &self.handed {
+            // Order matters: its own reference, whose count nobody else touches.
+            let anchor = Arc::clone(&stored.host);
+            self.checkin_through(&anchor.host);
+        }
+    }
+
+    /// The same by a reference to its host that is at hand: nothing is counted up and down.
+    pub(super) fn checkin_through(mut self, host: &Arc<HostRef<K, C>>) {
         match self.handed.take() {
-            Some(Handed::Own(mut stored)) if stored.conn.is_open() => {
+            Some(Handed::Own(mut stored))
+                if stored.conn.is_open() && Arc::ptr_eq(&stored.host.host, host) =>
+            {
                 stored.since = stored.conn.last_active();
-                // Order matters: its own reference, whose count nobody else touches.
-                let anchor = Arc::clone(&stored.host);
-                anchor.host.inner.give_back(&anchor.host, stored);
+                host.inner.give_back(host, stored);
             }
             other => self.handed = other,
         }
@@ -295,6 +304,11 @@ impl<K: PoolKey, C: Connection> Permit<K, C> {
         self.host
             .inner
             .with(&self.host, |shard, permits, effects| enter(shard, at, ticket, stored, permits, effects));
+    }
+
+    /// Gives the connection it stands for back, for the next user, as [`Pooled::checkin`] does. One of another host is dropped.
+    pub fn checkin(&self, pooled: Pooled<K, C>) {
+        pooled.checkin_through(&self.host);
     }
 
     /// The dial came to nothing. Whoever was to make it is told, if it still waits; nobody else.

@@ -241,6 +241,12 @@ impl<K: PoolKey, C: Connection> HostSlot<K, C> {
         self.host.inner.take(self.host.shard, now, |_| Some(self.host.host))
     }
 
+    /// Gives a connection of this host back for the next user, as [`Pooled::checkin`] does. One of another host is dropped, and
+    /// with it closed.
+    pub fn checkin(&self, pooled: Pooled<K, C>) {
+        pooled.checkin_through(&self.host);
+    }
+
     /// A place in the line, for when nothing is free.
     pub fn checkout(&self) -> Checkout<K, C> {
         Checkout::new(Arc::clone(&self.host))

@@ -27,6 +27,19 @@ fn a_key_finds_what_its_slot_left() {
 }
 
 #[test]
+fn a_connection_comes_back_through_its_slot_and_through_no_other_host_s() {
+    let mut world = World::new(roomy());
+    let (own, other) = (world.pool.host(&A), world.pool.host(&B));
+    let pooled = world.connect(&A);
+    own.checkin(pooled);
+    assert_eq!(world.pool.stats().idle, 1);
+    let pooled = own.take(world.now).expect("it is idle");
+    other.checkin(pooled);
+    world.settle();
+    assert_eq!((world.pool.stats().idle, world.pool.stats().open), (0, 0), "it was closed");
+}
+
+#[test]
 fn first_come_first_served() {
     let mut world = World::new(PoolConfig { open_per_host_max: 1, ..roomy() });
     let pooled = world.connect(&A);
