@@ -83,8 +83,12 @@ fn label_of(path: &str) -> u64 {
 
 /// One connection over HTTP/1.1, in a mood drawn for it.
 async fn serve_h1(mut stream: TcpStream, mut draw: Draw, processed: Processed) -> io::Result<()> {
-    let mood = draw.between(0, 11);
+    let mood = draw.between(0, 12);
     let lasts = draw.between(1, 6);
+    if mood == 11 {
+        // Accepted, and gone.
+        return Ok(());
+    }
     for number in 1.. {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -143,8 +147,12 @@ async fn serve_h1(mut stream: TcpStream, mut draw: Draw, processed: Processed) -
 
 /// One connection over HTTP/2, in a mood drawn for it.
 async fn serve_h2(stream: TcpStream, mut draw: Draw, seed: u64, processed: Processed) -> Option<()> {
-    let mood = draw.between(0, 8);
+    let mood = draw.between(0, 10);
     let lasts = draw.between(1, 8);
+    if mood == 9 {
+        // Accepted, and gone.
+        return None;
+    }
     let mut settings = h2::server::Builder::new();
     if draw.chance(40) {
         settings.max_concurrent_streams(draw.between(1, 4) as u32);

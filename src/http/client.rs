@@ -212,8 +212,9 @@ impl Inner {
             let Failed { error, unsent, has_ended } = failed;
             let is_safe =
                 error.delivery() == Delivery::NotSent || (may_repeat && error.kind() == ErrorKind::Io);
-            // A connection at its end turns away all that come too late for it: that says nothing of the next one.
-            let (count, most) = match error.delivery() == Delivery::NotSent && has_ended {
+            // A connection at its end turns away all that come too late for it: that says nothing of the next one. One that is at
+            // its end as it begins does.
+            let (count, most) = match error.delivery() == Delivery::NotSent && has_ended && was_used {
                 true => (&mut moves, MOVES_MAX),
                 false => (&mut retries, RETRIES_MAX),
             };

@@ -159,6 +159,16 @@ async fn a_request_that_may_have_been_processed_is_not_made_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_accepts_and_closes_is_not_stormed() {
+    let server = Server::start(|stream, _| async move { drop(stream) }).await;
+    let client = plain();
+    let error = failure(client.get(&server.uri("/")).await).await;
+    assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+    assert!(server.accepted() <= 3, "{} dials for one request", server.accepted());
+    settles(&client, |pool| pool == PoolStats::default()).await;
+}
+
+#[tokio::test]
 async fn connection_close_is_heeded() {
     let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
     let client = plain();

@@ -188,6 +188,20 @@ async fn after_a_goaway_what_is_open_runs_on_and_what_is_new_goes_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_goodbye_at_once_is_not_stormed() {
+    let server = Server::start(|stream, _| async move {
+        let Ok(mut connection) = server::Builder::new().handshake::<_, Bytes>(stream).await else { return };
+        connection.abrupt_shutdown(Reason::NO_ERROR);
+        while let Some(Ok(_)) = connection.accept().await {}
+    })
+    .await;
+    let client = prior();
+    let error = failure(client.get(&server.uri("/")).await).await;
+    assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::PeerClosed), "{error:?}");
+    assert!(server.accepted() <= 3, "{} dials for one request", server.accepted());
+}
+
+#[tokio::test]
 async fn a_request_that_is_dropped_resets_its_stream_and_no_other() {
     let was_reset = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&was_reset);

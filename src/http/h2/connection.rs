@@ -284,12 +284,14 @@ impl Task {
         let was_overdue = self.shared.recorder.is_overdue();
         match self.ponger.due(now, self.has_streams()) {
             Due::Nothing => {}
-            Due::Ping => {
-                if self.ping_pong.send_ping(Ping::opaque()).is_ok() {
+            Due::Ping => match self.ping_pong.send_ping(Ping::opaque()) {
+                Ok(()) => {
                     self.ponger.handle_ping(now);
                     again = true;
                 }
-            }
+                // Only of a connection that is closing: its socket says the rest.
+                Err(_) => self.ponger.give_up_pinging(),
+            },
             Due::Dead => {
                 let text = "the peer was silent for h2_keep_alive_timeout after a ping";
                 self.shared.state.lock().cause = Some(TransportError::new(ErrorKind::Timeout, text));

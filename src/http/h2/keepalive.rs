@@ -63,6 +63,11 @@ impl KeepAlive {
         self.interval = self.interval.map(|interval| interval.saturating_mul(2).min(INTERVAL_MAX));
     }
 
+    /// It asks for nothing any more.
+    pub(crate) fn stop(&mut self) {
+        self.interval = None;
+    }
+
     /// When to come back. `None`: not before something happens.
     pub(crate) fn poll_timeout(&self, streams_open: bool) -> Option<Timestamp> {
         let interval = self.interval?;

@@ -215,6 +215,12 @@ impl Ponger {
         self.recorder.shared.cold.lock().pings += 1;
     }
 
+    /// No ping can be sent any more: none is due from here on.
+    pub(crate) fn give_up_pinging(&mut self) {
+        self.bdp = None;
+        self.keep_alive.stop();
+    }
+
     /// When to ask again though nothing happens.
     pub(crate) fn poll_timeout(&self, now: Timestamp, streams_open: bool) -> Option<Timestamp> {
         let at = self.keep_alive.poll_timeout(streams_open)?;
@@ -382,6 +388,15 @@ mod tests {
     fn complaints_of_a_host_slow_the_keep_alive_of_its_next_connection() {
         let (ponger, _) = ponger(PingRules { complaints: 2, ..rules() });
         assert_eq!(ponger.poll_timeout(at(0), true), Some(at(120_000)));
+    }
+
+    #[test]
+    fn where_no_ping_can_be_sent_none_is_due() {
+        let (mut ponger, recorder) = ponger(rules());
+        recorder.record_data(1000);
+        ponger.give_up_pinging();
+        assert_eq!(ponger.due(at(3_600_000), true), Due::Nothing);
+        assert_eq!(ponger.poll_timeout(at(3_600_000), true), None);
     }
 
     #[test]
