@@ -236,6 +236,9 @@ async fn serve(
     }
 }
 
+/// Two hosts share the limits of one pool.
+const SERVERS: [&str; 2] = ["server", "other"];
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
@@ -298,12 +301,14 @@ fn storm(seed: u64) -> Shown {
         .rng_seed(seed)
         .build();
     let (processed, conns) = (Processed::default(), Arc::new(Mutex::new(0)));
-    let (log, count) = (processed.clone(), Arc::clone(&conns));
-    sim.host("server", move || {
-        let (log, count) = (log.clone(), Arc::clone(&count));
-        async move { Ok(serve(seed, protocol, log, count).await?) }
-    });
-    let server = sim.lookup("server");
+    for name in SERVERS {
+        let (log, count) = (processed.clone(), Arc::clone(&conns));
+        sim.host(name, move || {
+            let (log, count) = (log.clone(), Arc::clone(&count));
+            async move { Ok(serve(seed, protocol, log, count).await?) }
+        });
+    }
+    let servers = SERVERS.map(|name| sim.lookup(name));
     let pool = PoolConfig {
         shards: draw.between(1, 16) as usize,
         open_per_host_max: draw.between(1, 4) as usize,
@@ -313,7 +318,7 @@ fn storm(seed: u64) -> Shown {
         lifetime_max: draw.millis(300, 5000),
         ..PoolConfig::default()
     };
-    let limit = pool.open_per_host_max.min(pool.open_total_max);
+    let limit = pool.open_total_max.min(2 * pool.open_per_host_max);
     let config = HttpConfig {
         protocol,
         pool,
@@ -339,7 +344,7 @@ fn storm(seed: u64) -> Shown {
             let (client, notes) = (caller.clone(), Arc::clone(&notes));
             tasks.push(tokio::task::spawn_local(async move {
                 sleep(wait).await;
-                let work = request(client, server, label, post, drop_body);
+                let work = request(client, servers[label as usize % 2], label, post, drop_body);
                 let outcome = match leaves {
                     Some(leaves) => tokio::time::timeout(leaves, work).await.unwrap_or(Outcome::Dropped),
                     None => work.await,
@@ -369,16 +374,16 @@ fn storm(seed: u64) -> Shown {
     loop {
         let now = sim.elapsed();
         if due(crash, now, &mut done[0]) {
-            sim.crash("server");
+            sim.crash(SERVERS[0]);
         }
         if due(crash.map(|at| at + crash_ends), now, &mut done[1]) {
-            sim.bounce("server");
+            sim.bounce(SERVERS[0]);
         }
         if due(hold, now, &mut done[2]) {
-            sim.hold("client", "server");
+            sim.hold("client", SERVERS[1]);
         }
         if due(hold.map(|at| at + hold_ends), now, &mut done[3]) {
-            sim.release("client", "server");
+            sim.release("client", SERVERS[1]);
         }
         let over = sim.step().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let (census, stats) = (env.census(), client.pool());
