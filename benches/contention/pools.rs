@@ -42,8 +42,10 @@ fn keys(hosts: usize) -> Vec<Key> {
     (0..hosts).map(key).collect()
 }
 
+/// Each task picks its hosts by itself: tasks that walk the same way would meet at each step, or never.
 fn host_of(task: usize, turn: usize, hosts: usize) -> usize {
-    (task * 7 + turn) % hosts
+    let mixed = ((task << 32 | turn) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (((mixed >> 32) * hosts as u64) >> 32) as usize
 }
 
 /// A connection that knows when it was used.
