@@ -120,8 +120,8 @@ impl Client {
 
     /// Sends a request and waits for the head of its response; the body comes as it is read. A status is a response and no error.
     ///
-    /// It is sent again, up to twice, where that can't execute it twice: if the peer says that it was not processed, or if its method
-    /// is idempotent (RFC 9110, section 9.2.2) and a connection that was used before is lost. A connection that turned out to be at
+    /// It is sent again where that can't execute it twice: up to eight times if the peer refuses it unprocessed, up to twice if its
+    /// method is idempotent (RFC 9110, section 9.2.2) and a connection that was used before is lost. A connection that turned out to be at
     /// its end, and took nothing of it, is replaced by the next without counting.
     ///
     /// # Errors
@@ -191,8 +191,8 @@ impl Inner {
         }
         let mut origin = Origin::of(request.uri())?;
         origin.may_share = self.may_share(&origin);
-        // Bounded: each turn but the last counts up one of the two.
-        let (mut retries, mut moves) = (0, 0);
+        // Bounded: each turn but the last counts up one of the three.
+        let (mut retries, mut moves, mut refusals) = (0, 0, 0);
         loop {
             // What an earlier turn may have sent stays sent.
             let honest = |error: TransportError| match handed.load(Ordering::Relaxed) {
@@ -214,9 +214,11 @@ impl Inner {
                 error.delivery() == Delivery::NotSent || (may_repeat && error.kind() == ErrorKind::Io);
             // A connection at its end turns away all that come too late for it: that says nothing of the next one. One that is at
             // its end as it begins does.
-            let (count, most) = match error.delivery() == Delivery::NotSent && has_ended && was_used {
-                true => (&mut moves, MOVES_MAX),
-                false => (&mut retries, RETRIES_MAX),
+            let is_unsent = error.delivery() == Delivery::NotSent;
+            let (count, most) = match () {
+                () if is_unsent && has_ended && was_used => (&mut moves, MOVES_MAX),
+                () if is_unsent && !has_ended => (&mut refusals, REFUSALS_MAX),
+                () => (&mut retries, RETRIES_MAX),
             };
             *count += 1;
             handed.store(was_handed || error.delivery() != Delivery::NotSent, Ordering::Relaxed);
@@ -418,8 +420,11 @@ fn origin_form(uri: &Uri) -> Uri {
     path.parse().unwrap_or_else(|_| Uri::from_static("/"))
 }
 
-/// Of one request, where the peer may have seen it or has refused it.
+/// Of one request, where the peer may have seen it.
 const RETRIES_MAX: u32 = 2;
+/// Of one request, where the peer refused it on a connection that goes on: more streams were open than it takes, which it may say
+/// after they were.
+const REFUSALS_MAX: u32 = 8;
 /// Of one request, to another connection because one was at its end: as many as may lie idle for a host, and more.
 const MOVES_MAX: u32 = 64;
 /// Hosts that are remembered.

@@ -255,8 +255,9 @@ impl Task {
                 permit.set_draining();
             } else {
                 let said = probe.current_max_send_streams();
-                // The peer's settings are the first it says (RFC 9113, section 3.4), and may repeat what is assumed.
-                if said != self.first || self.seen >= FRAME_HEAD_BYTES {
+                // The peer's settings are the first it says (RFC 9113, section 3.4), and may repeat what is assumed: a response
+                // shows that they have been applied. Bytes alone don't.
+                if said != self.first || self.shared.recorder.frames() > 0 {
                     memory.set_streams(said);
                 }
                 let allowed = self.streams_max.min(said).min(memory.streams());
@@ -315,7 +316,5 @@ impl Drop for Task {
     }
 }
 
-/// No frame is shorter.
-const FRAME_HEAD_BYTES: u64 = 9;
 /// Longer than any run of a process.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
