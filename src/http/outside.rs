@@ -41,22 +41,29 @@ pub(crate) struct Dialed {
     pub(crate) resumed: Option<bool>,
 }
 
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Bytes that came in since it opened, whether or not they made anything to read.
+    fn received(&self) -> u64;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for MaybeTls<S> {
+    fn received(&self) -> u64 {
+        self.meter().read
+    }
+}
 
-/// A byte stream that counts what it reads, for whoever watches the peer.
+/// A byte stream that tells what its socket has received, for whoever watches the peer.
 pub(crate) struct Wire {
     io: Box<dyn Socket>,
     read: Arc<AtomicU64>,
 }
 
 impl Wire {
-    fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+    fn new(io: impl Socket + 'static) -> Self {
         Self { io: Box::new(io), read: Arc::new(AtomicU64::new(0)) }
     }
 
-    /// The count of bytes read, of whatever kind.
+    /// The count of bytes received, of whatever kind: of a TLS record that is not whole, too.
     pub(crate) fn count(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.read)
     }
@@ -68,12 +75,9 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
         let poll = Pin::new(&mut self.io).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        if read > 0 {
-            self.read.fetch_add(read as u64, Ordering::Relaxed);
-        }
+        // Written here alone: a store is all it takes.
+        self.read.store(self.io.received(), Ordering::Relaxed);
         poll
     }
 }
@@ -191,5 +195,52 @@ impl<E: Env> Outside for E {
 
     fn reap(&self, reaper: Reaper<Origin, Link>) -> BoxFuture<()> {
         Box::pin(reaper.run(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// A TLS stream that has a part of a record, and nothing to read.
+    struct Partial;
+
+    impl Socket for Partial {
+        fn received(&self) -> u64 {
+            100
+        }
+    }
+
+    impl AsyncRead for Partial {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Partial {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_record_is_a_sign_of_life() {
+        let mut wire = Wire::new(Partial);
+        let count = wire.count();
+        let mut buffer = [0; 8];
+        let mut buf = ReadBuf::new(&mut buffer);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut wire).poll_read(&mut cx, &mut buf).is_pending());
+        assert_eq!(count.load(Ordering::Relaxed), 100);
     }
 }
