@@ -20,6 +20,10 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering
 #[cfg(hpx_loom)]
 pub(crate) use std::sync::{Arc, Weak};
 
+/// Something with a cache line, and its neighbour that the processor fetches with it, to itself.
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
 /// loom's lock with the signature of parking_lot's.
 #[cfg(hpx_loom)]
 mod modelled {

@@ -201,27 +201,26 @@ impl Inner {
             };
             let pooled = self.connection(&origin).await.map_err(honest)?;
             let was_handed = handed.load(Ordering::Relaxed);
-            let was_used = pooled.was_used();
+            let was_used = pooled.begin_use();
             let may_repeat = was_used && request.method().is_idempotent();
             let spare = (pooled.is_shared() || may_repeat).then(|| request.clone());
             handed.store(true, Ordering::Relaxed);
-            let failed = match self.send_over(pooled, request, &origin).await {
+            let failed = match self.send_over(pooled, request, &origin, was_used).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
             let Failed { error, unsent, has_ended } = failed;
-            let is_safe =
-                error.delivery() == Delivery::NotSent || (may_repeat && error.kind() == ErrorKind::Io);
             // A connection at its end turns away all that come too late for it: that says nothing of the next one. One that is at
             // its end as it begins does.
             let is_unsent = error.delivery() == Delivery::NotSent;
+            let is_safe = is_unsent || (may_repeat && error.kind() == ErrorKind::Io);
             let (count, most) = match () {
                 () if is_unsent && has_ended && was_used => (&mut moves, MOVES_MAX),
                 () if is_unsent && !has_ended => (&mut refusals, REFUSALS_MAX),
                 () => (&mut retries, RETRIES_MAX),
             };
             *count += 1;
-            handed.store(was_handed || error.delivery() != Delivery::NotSent, Ordering::Relaxed);
+            handed.store(was_handed || !is_unsent, Ordering::Relaxed);
             match unsent.or(spare) {
                 Some(again) if is_safe && *count <= most => request = again,
                 _ => return Err(honest(error)),
@@ -250,10 +249,11 @@ impl Inner {
         pooled: PooledLink,
         mut request: Request<Body>,
         origin: &Origin,
+        reused: bool,
     ) -> Result<Response<ResponseBody>, Failed> {
-        let info = ConnectionInfo { reused: pooled.has_been_used(), resumed: pooled.resumed };
+        let info = ConnectionInfo { reused, resumed: pooled.resumed };
         let response = match &pooled.spoken {
-            Spoken::H1(_) => {
+            Spoken::H1(handle) => {
                 if !request.headers().contains_key(HOST) {
                     match origin.host_header() {
                         Ok(host) => drop(request.headers_mut().insert(HOST, host)),
@@ -262,12 +262,12 @@ impl Inner {
                 }
                 *request.uri_mut() = origin_form(request.uri());
                 *request.version_mut() = Version::HTTP_11;
-                h1::Handle::send(pooled, request).await?.map(Kind::H1)
+                h1::send(handle.shared(), pooled, request).await?.map(Kind::H1)
             }
-            Spoken::H2(_) => {
+            Spoken::H2(handle) => {
                 remove_hop_by_hop(request.headers_mut());
                 *request.version_mut() = Version::HTTP_2;
-                h2::send(pooled, request).await?.map(Kind::H2)
+                h2::send(handle.parts(), pooled, request).await?.map(Kind::H2)
             }
         };
         let (outside, timeout) = (Arc::clone(&self.outside), self.config.body_timeout);
@@ -315,63 +315,68 @@ async fn drive(
     attempt: u32,
     memory: Arc<HostMemory>,
 ) {
-    let deadline = outside.now() + config.connect_timeout;
-    let dialed = match dial(permit.key(), &*outside, &config, attempt).await {
-        Ok(dialed) => dialed,
-        Err(error) => {
-            permit.failed(error);
-            return;
-        }
+    let settings = settings(&config, &memory);
+    let (made, resumed) = match make(permit.key(), &*outside, &config, &settings, attempt).await {
+        Ok(made) => made,
+        Err(error) => return permit.failed(error.with_delivery(Delivery::NotSent)),
     };
+    let now = outside.now();
+    match made {
+        Made::H1(halves) => {
+            let (handle, task) = h1::Handle::new(now);
+            permit.opened(Link::new(Spoken::H1(handle), resumed), now);
+            task.run(*halves, &permit, outside, config.head_bytes_max).await;
+        }
+        Made::H2(made) => {
+            let (handle, task, limit) = h2::Task::new(*made, &settings, now);
+            permit.opened_shared(Link::new(Spoken::H2(handle), resumed), limit, now);
+            task.run(&permit, outside, &memory).await;
+        }
+    }
+}
+
+/// A connection before its first request. In boxes: this is a large part of what its task would be otherwise.
+enum Made {
+    H1(Box<h1::Halves>),
+    H2(Box<h2::Made>),
+}
+
+/// Dials, and says the first words of the protocol that is spoken; and whether TLS resumed a session.
+async fn make(
+    origin: &Origin,
+    outside: &dyn Outside,
+    config: &HttpConfig,
+    settings: &h2::Settings,
+    attempt: u32,
+) -> TransportResult<(Made, Option<bool>)> {
+    let deadline = outside.now() + config.connect_timeout;
+    let dialed = dial(origin, outside, config, attempt).await?;
     let is_h2 = match (config.protocol, dialed.alpn.as_deref()) {
         (_, Some(b"h2")) => true,
-        (Protocol::Http2, None) if !permit.key().tls => true,
+        (Protocol::Http2, None) if !origin.tls => true,
         (Protocol::Http2, _) => {
             let text = "the peer does not speak HTTP/2, the only protocol wanted";
-            permit.failed(TransportError::new(ErrorKind::Tls, text).blamed_on(crate::Origin::Peer));
-            return;
+            return Err(TransportError::new(ErrorKind::Tls, text).blamed_on(crate::Origin::Peer));
         }
         (_, _) => false,
     };
-    let resumed = dialed.resumed;
-    let now = outside.now();
     if !is_h2 {
-        let halves = match h1::handshake(dialed.io, config.head_bytes_max).await {
-            Ok(halves) => halves,
-            Err(error) => {
-                permit.failed(error);
-                return;
-            }
-        };
-        let (handle, task) = h1::Handle::new(now);
-        permit.opened(Link::new(Spoken::H1(handle), resumed), now);
-        task.run(halves, &permit, outside, config.head_bytes_max).await;
-        return;
+        let halves = h1::handshake(dialed.io, config.head_bytes_max).await?;
+        return Ok((Made::H1(Box::new(halves)), dialed.resumed));
     }
-    let settings = settings(&config, &memory);
     let mut alarm = outside.alarm();
-    let mut handshake = pin!(h2::handshake(dialed.io, &settings));
+    let mut handshake = pin!(h2::handshake(dialed.io, settings));
     let made = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(made) => Poll::Ready(Some(made)),
         Poll::Pending => alarm.poll_at(cx, Some(deadline)).map(|()| None),
-    })
-    .await;
-    let made = match made {
-        Some(Ok(made)) => h2::Task::new(made, &settings, now),
-        Some(Err(error)) => {
-            permit.failed(error.with_delivery(Delivery::NotSent));
-            return;
-        }
+    });
+    match made.await {
+        Some(made) => Ok((Made::H2(Box::new(made?)), dialed.resumed)),
         None => {
             let text = "the peer did not take the first words of HTTP/2 within connect_timeout";
-            permit.failed(TransportError::new(ErrorKind::Timeout, text));
-            return;
+            Err(TransportError::new(ErrorKind::Timeout, text))
         }
-    };
-    // Each connection gives out its pings once, and this is the first to ask.
-    let Some((handle, task, limit)) = made else { return };
-    permit.opened_shared(Link::new(Spoken::H2(handle), resumed), limit, now);
-    task.run(&permit, outside, &memory).await;
+    }
 }
 
 async fn dial(

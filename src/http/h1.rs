@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{
     body::Body,
+    inbox::Inbox,
     link::{Link, PooledLink},
     origin::Origin,
     outside::{Outside, Wire},
@@ -28,27 +29,18 @@ use super::{
 use crate::{
     env::Timestamp,
     error::{Delivery, ErrorKind, TransportError, TransportResult},
-    sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicU64, Ordering},
 };
 
 /// What the pool keeps of a connection. Dropped, it ends the task and closes the socket.
 pub(crate) struct Handle {
-    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
 }
 
-/// Where a request is left for the task. There is one at a time: whoever leaves one has the connection to itself.
-struct Inbox {
-    state: Mutex<State>,
-    closed: AtomicBool,
+/// What the handle and the task share.
+pub(crate) struct Shared {
+    inbox: Inbox<Job>,
     active: AtomicU64,
-}
-
-#[derive(Default)]
-struct State {
-    job: Option<Job>,
-    waker: Option<Waker>,
-    /// The pool has let go of the connection.
-    abandoned: bool,
 }
 
 type Reply = Result<Response<hyper::body::Incoming>, Failed>;
@@ -84,55 +76,45 @@ pub(crate) async fn handshake(io: Wire, head_bytes_max: u32) -> TransportResult<
 impl Handle {
     /// For a connection that begins now; the task runs with the same.
     pub(crate) fn new(now: Timestamp) -> (Self, Task) {
-        let inbox = Arc::new(Inbox {
-            state: Mutex::new(State::default()),
-            closed: AtomicBool::new(false),
-            active: AtomicU64::new(now.as_nanos()),
-        });
-        (Self { inbox: Arc::clone(&inbox) }, Task { inbox })
+        let shared = Arc::new(Shared { inbox: Inbox::new(), active: AtomicU64::new(now.as_nanos()) });
+        (Self { shared: Arc::clone(&shared) }, Task { shared })
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        !self.inbox.closed.load(Ordering::Acquire)
+        self.shared.inbox.is_open()
     }
 
     pub(crate) fn last_active(&self) -> Timestamp {
-        Timestamp::from_nanos(self.inbox.active.load(Ordering::Acquire))
+        Timestamp::from_nanos(self.shared.active.load(Ordering::Acquire))
     }
 
-    /// Sends a request over `pooled`, whose handle this is. Dropping the future closes the connection: its answer would be taken
-    /// for another's.
-    pub(crate) async fn send(
-        pooled: PooledLink,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Failed> {
-        let super::link::Spoken::H1(handle) = &pooled.spoken else {
-            return Err(Failed::unsent(lost("it speaks another protocol"), request));
-        };
-        let inbox = Arc::clone(&handle.inbox);
-        let (reply, answer) = oneshot::channel();
-        let refused = inbox.leave(Job { request, pooled, reply });
-        if let Some(job) = refused {
-            return Err(Failed::unsent(lost("it was closed while it was idle"), job.request));
-        }
-        match answer.await {
-            Ok(Ok(response)) => Ok(response.map(|body| Incoming { body })),
-            Ok(Err(failed)) => Err(failed),
-            Err(_) => Err(Failed::sent(lost("its task has ended").with_delivery(Delivery::MaybeSent))),
-        }
+    /// What [`send`] takes.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+}
+
+/// Sends a request over `pooled`, of whose handle `shared` is. Dropping the future closes the connection: its answer would be taken
+/// for another's.
+pub(crate) async fn send(
+    shared: Arc<Shared>,
+    pooled: PooledLink,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Failed> {
+    let (reply, answer) = oneshot::channel();
+    if let Some(job) = shared.inbox.leave(Job { request, pooled, reply }) {
+        return Err(Failed::unsent(lost("it was closed while it was idle"), job.request));
+    }
+    match answer.await {
+        Ok(Ok(response)) => Ok(response.map(|body| Incoming { body })),
+        Ok(Err(failed)) => Err(failed),
+        Err(_) => Err(Failed::sent(lost("its task has ended").with_delivery(Delivery::MaybeSent))),
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let waker = {
-            let mut state = self.inbox.state.lock();
-            state.abandoned = true;
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.shared.inbox.abandon();
     }
 }
 
@@ -142,43 +124,9 @@ impl fmt::Debug for Handle {
     }
 }
 
-impl Inbox {
-    /// Gives the job back if there is no task any more.
-    fn leave(&self, job: Job) -> Option<Job> {
-        let waker = {
-            let mut state = self.state.lock();
-            // Order matters: the task closes the inbox under the same lock.
-            if self.closed.load(Ordering::Acquire) {
-                return Some(job);
-            }
-            state.job = Some(job);
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        None
-    }
-
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Job>> {
-        let waker = cx.waker().clone();
-        let mut state = self.state.lock();
-        if let Some(job) = state.job.take() {
-            return Poll::Ready(Some(job));
-        }
-        if state.abandoned {
-            return Poll::Ready(None);
-        }
-        let old = state.waker.replace(waker);
-        drop(state);
-        drop(old);
-        Poll::Pending
-    }
-}
-
 /// The task's side.
 pub(crate) struct Task {
-    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
 }
 
 type Sending = Pin<
@@ -214,7 +162,7 @@ impl Task {
                 conn_is_over = conn_is_over || conn.as_mut().poll(cx).is_ready();
                 stage = match std::mem::replace(&mut stage, Stage::Idle) {
                     Stage::Idle if conn_is_over => return Poll::Ready(()),
-                    Stage::Idle => match self.inbox.poll_next(cx) {
+                    Stage::Idle => match self.shared.inbox.poll_next(cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(()),
                         Poll::Ready(Some(Job { request, pooled, reply })) => Stage::Waiting {
@@ -243,7 +191,7 @@ impl Task {
                     },
                     Stage::Reading { pooled } => match send.poll_ready(cx) {
                         Poll::Ready(Ok(())) if !conn_is_over => {
-                            self.inbox.active.store(outside.now().as_nanos(), Ordering::Release);
+                            self.shared.active.store(outside.now().as_nanos(), Ordering::Release);
                             permit.checkin(pooled);
                             Stage::Idle
                         }
@@ -263,12 +211,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let job = {
-            let mut state = self.inbox.state.lock();
-            self.inbox.closed.store(true, Ordering::Release);
-            state.job.take()
-        };
-        if let Some(Job { request, pooled, reply }) = job {
+        if let Some(Job { request, pooled, reply }) = self.shared.inbox.close() {
             let _ = reply.send(Err(Failed::unsent(lost("it was closed while it was idle"), request)));
             drop(pooled);
         }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     env::Timestamp,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicBool, Ordering},
 };
 
 /// A connection of a client's pool.
@@ -14,7 +14,7 @@ pub(crate) struct Link {
     pub(crate) spoken: Spoken,
     /// Whether TLS resumed a session; `None` without TLS.
     pub(crate) resumed: Option<bool>,
-    uses: AtomicU64,
+    used: AtomicBool,
 }
 
 pub(crate) enum Spoken {
@@ -26,17 +26,12 @@ pub(crate) type PooledLink = Pooled<super::origin::Origin, Link>;
 
 impl Link {
     pub(crate) fn new(spoken: Spoken, resumed: Option<bool>) -> Self {
-        Self { spoken, resumed, uses: AtomicU64::new(0) }
+        Self { spoken, resumed, used: AtomicBool::new(false) }
     }
 
-    /// True if it was used more than once, the use in progress included.
-    pub(crate) fn has_been_used(&self) -> bool {
-        self.uses.load(Ordering::Relaxed) > 1
-    }
-
-    /// Counts a use. True if there was one before.
-    pub(crate) fn was_used(&self) -> bool {
-        self.uses.fetch_add(1, Ordering::Relaxed) > 0
+    /// It is about to be used. True if it was before.
+    pub(crate) fn begin_use(&self) -> bool {
+        self.used.swap(true, Ordering::Relaxed)
     }
 }
 

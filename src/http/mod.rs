@@ -22,6 +22,7 @@ mod client;
 mod config;
 mod h1;
 pub mod h2;
+mod inbox;
 mod link;
 mod memory;
 mod origin;

@@ -2,6 +2,8 @@
 
 mod bad;
 mod first;
+#[path = "../support/identity.rs"]
+mod identity;
 mod second;
 mod secure;
 mod support;

@@ -8,15 +8,11 @@ use hpx_transport::{
     http::{Client, ConnectionInfo, HttpConfig, PoolStats, Protocol},
     tls::{SessionCache, TlsConfig},
 };
-use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
+use rustls::RootCertStore;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 
-use super::support::*;
+use super::{identity::Identity, support::*};
 
 struct Secure {
     server: Server,
@@ -25,19 +21,9 @@ struct Secure {
 
 /// A server of `name` that picks among these protocols, and says over which it was asked.
 async fn secure(name: &str, alpn: &[&str]) -> Secure {
-    let params = CertificateParams::new([name.to_owned()]).expect("a valid name");
-    let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-    let certificate = params.self_signed(&key).expect("a certificate").der().clone();
-    let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has TLS")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], secret)
-        .expect("the key fits the certificate");
+    let identity = Identity::new(name, |_| {});
+    let roots = identity.roots();
+    let mut config = identity.server;
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let server = Server::start(move |stream, _| {

@@ -8,6 +8,8 @@ mod close;
 mod config;
 mod failure_modes;
 mod heartbeat;
+#[path = "../support/identity.rs"]
+mod identity;
 mod lifecycle;
 mod requests;
 mod secrets;

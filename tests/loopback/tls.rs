@@ -6,51 +6,33 @@ use hpx_transport::{
     tls::{SessionCache, TlsConfig},
     websocket::{CloseCause, ErrorKind, Event, Origin, TransportError, WsConfig},
 };
-use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, date_time_ymd};
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
-};
+use rcgen::{CertificateParams, date_time_ymd};
+use rustls::ClientConfig;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
 
+use super::identity::Identity;
 use super::support::{
     config, connect,
     raw::{self, RawServer},
     soon,
 };
 
-/// A certificate that signed itself, and what a server needs to show it.
-struct Identity {
-    certificate: CertificateDer<'static>,
+/// A certificate, and a server that shows it.
+struct Shown {
+    identity: Identity,
     acceptor: TlsAcceptor,
 }
 
-fn identity(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
-    let mut params = CertificateParams::new([name.to_owned()]).expect("a valid name");
-    change(&mut params);
-    let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-    let certificate = params.self_signed(&key).expect("a certificate").der().clone();
-    let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has TLS")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], secret)
-        .expect("the key fits the certificate");
-    Identity { certificate, acceptor: TlsAcceptor::from(Arc::new(server)) }
+fn identity(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Shown {
+    let identity = Identity::new(name, change);
+    let acceptor = TlsAcceptor::from(Arc::new(identity.server.clone()));
+    Shown { identity, acceptor }
 }
 
-impl Identity {
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("a certificate");
-        roots
-    }
-
+impl Shown {
     fn trusted(&self) -> TlsConfig {
-        TlsConfig::with_roots(self.roots())
+        TlsConfig::with_roots(self.identity.roots())
     }
 
     /// Upgrades over TLS and says welcome, on every connection.
@@ -135,7 +117,7 @@ async fn a_certificate_may_name_an_address() {
 async fn extra_roots_come_on_top_of_the_known_ones() {
     let identity = identity("localhost", |_| {});
     let server = identity.serve().await;
-    let tls = TlsConfig::with_extra_roots([identity.certificate.clone()]).expect("a certificate");
+    let tls = TlsConfig::with_extra_roots([identity.identity.certificate.clone()]).expect("a certificate");
     welcome(wss(&server, "localhost", tls)).await;
 }
 
@@ -147,7 +129,7 @@ async fn a_custom_rustls_config_is_taken_as_it_is() {
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring has TLS")
-        .with_root_certificates(identity.roots())
+        .with_root_certificates(identity.identity.roots())
         .with_no_client_auth();
     welcome(wss(&server, "localhost", TlsConfig::custom(Arc::new(client)))).await;
 }

@@ -2,10 +2,11 @@
 //! peer allows. Requests are written by their callers.
 
 use std::{
+    convert::Infallible,
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use h2::{Ping, PingPong, Reason, client::SendRequest};
 
 use super::{
     super::{
+        inbox::Inbox,
         link::Link,
         memory::HostMemory,
         origin::Origin,
@@ -27,13 +29,13 @@ use super::{
 use crate::{
     env::Timestamp,
     error::{ErrorKind, TransportError, TransportResult},
-    sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering},
+    sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering},
 };
 
 /// What the pool keeps of a connection. When the pool has dropped it, the connection ends with its last stream.
 pub(crate) struct Handle {
-    pub(super) send: SendRequest<Bytes>,
-    pub(super) shared: Arc<Shared>,
+    send: SendRequest<Bytes>,
+    shared: Arc<Shared>,
 }
 
 /// What callers and the task share.
@@ -41,16 +43,10 @@ pub(crate) struct Shared {
     pub(super) recorder: Recorder,
     /// Requests whose response isn't over.
     streams: AtomicUsize,
-    closed: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    waker: Option<Waker>,
-    abandoned: bool,
+    /// Callers leave nothing there: they write their requests themselves.
+    inbox: Inbox<Infallible>,
     /// Why it ended, if the task ended it.
-    cause: Option<TransportError>,
+    cause: Mutex<Option<TransportError>>,
 }
 
 /// How a connection is set up.
@@ -67,7 +63,8 @@ pub(crate) struct Settings {
 pub(crate) struct Made {
     send: SendRequest<Bytes>,
     conn: h2::client::Connection<Wire, Bytes>,
-    read: Arc<crate::sync::AtomicU64>,
+    ping_pong: PingPong,
+    read: Arc<AtomicU64>,
 }
 
 /// Says the first words (RFC 9113, section 3.4). The peer's needn't have come.
@@ -88,32 +85,30 @@ pub(crate) async fn handshake(io: Wire, settings: &Settings) -> TransportResult<
         .reset_stream_duration(FOREVER)
         .handshake(io)
         .await;
-    match made {
-        Ok((send, conn)) => Ok(Made { send, conn, read }),
-        Err(error) => Err(lost(&error)),
-    }
+    let (send, mut conn) = made.map_err(|error| lost(&error))?;
+    // A connection gives it out once.
+    let ping_pong = conn.ping_pong().expect("nobody else has this connection");
+    Ok(Made { send, conn, ping_pong, read })
 }
 
 impl Handle {
     pub(crate) fn is_open(&self) -> bool {
-        !self.shared.closed.load(Ordering::Acquire)
+        self.shared.inbox.is_open()
     }
 
     pub(crate) fn last_active(&self) -> Timestamp {
         self.shared.recorder.last_heard()
     }
+
+    /// What [`send`](super::send) takes.
+    pub(crate) fn parts(&self) -> (SendRequest<Bytes>, Arc<Shared>) {
+        (self.send.clone(), Arc::clone(&self.shared))
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let waker = {
-            let mut state = self.shared.state.lock();
-            state.abandoned = true;
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.shared.inbox.abandon();
     }
 }
 
@@ -134,7 +129,7 @@ impl Shared {
 
     /// Why the task ended the connection, if it did.
     pub(super) fn cause(&self) -> Option<TransportError> {
-        self.state.lock().cause.clone()
+        self.cause.lock().clone()
     }
 }
 
@@ -145,7 +140,7 @@ pub(crate) struct Task {
     /// Says when the peer is about to go away. Gone when nothing new may begin: the connection ends when nobody could.
     probe: Option<SendRequest<Bytes>>,
     shared: Arc<Shared>,
-    read: Arc<crate::sync::AtomicU64>,
+    read: Arc<AtomicU64>,
     seen: u64,
     ponger: Ponger,
     streams_max: usize,
@@ -156,15 +151,14 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(made: Made, settings: &Settings, now: Timestamp) -> Option<(Handle, Self, usize)> {
-        let Made { send, mut conn, read } = made;
-        let ping_pong = conn.ping_pong()?;
+    pub(crate) fn new(made: Made, settings: &Settings, now: Timestamp) -> (Handle, Self, usize) {
+        let Made { send, conn, ping_pong, read } = made;
         let recorder = Recorder::new();
         let shared = Arc::new(Shared {
             recorder: recorder.clone(),
             streams: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            state: Mutex::new(State::default()),
+            inbox: Inbox::new(),
+            cause: Mutex::new(None),
         });
         let first = send.current_max_send_streams();
         let limit = settings.streams_max.min(first).min(settings.streams_known);
@@ -180,7 +174,7 @@ impl Task {
             first,
             limit,
         };
-        Some((Handle { send, shared }, task, limit))
+        (Handle { send, shared }, task, limit)
     }
 
     /// Runs until the connection is over.
@@ -195,17 +189,17 @@ impl Task {
             // Bounded: a turn is followed by another only if a ping or a setting was handed over, or a deadline has come.
             loop {
                 let now = outside.now();
-                let again = match self.turn(cx, permit, memory, now) {
-                    Poll::Ready(()) => return Poll::Ready(()),
-                    Poll::Pending if self.hand_over(now) => true,
-                    Poll::Pending => {
+                if self.turn(cx, permit, memory, now).is_ready() {
+                    return Poll::Ready(());
+                }
+                let again = match self.hand_over(now) {
+                    Next::Over => return Poll::Ready(()),
+                    Next::Again => true,
+                    Next::Wait => {
                         let at = self.ponger.poll_timeout(now, self.has_streams());
                         alarm.poll_at(cx, at).is_ready()
                     }
                 };
-                if self.is_dead() {
-                    return Poll::Ready(());
-                }
                 if !again {
                     return Poll::Pending;
                 }
@@ -222,16 +216,7 @@ impl Task {
         memory: &HostMemory,
         now: Timestamp,
     ) -> Poll<()> {
-        let is_abandoned = {
-            let waker = cx.waker().clone();
-            let mut state = self.shared.state.lock();
-            let old = state.waker.replace(waker);
-            let abandoned = state.abandoned;
-            drop(state);
-            drop(old);
-            abandoned
-        };
-        if is_abandoned {
+        if self.shared.inbox.poll_next(cx).is_ready() {
             self.probe = None;
         }
         let conn = pin!(&mut self.conn).poll(cx);
@@ -271,8 +256,8 @@ impl Task {
         Poll::Pending
     }
 
-    /// Hands the connection what is due: a window, a ping. True if it has to be polled for it.
-    fn hand_over(&mut self, now: Timestamp) -> bool {
+    /// Hands the connection what is due: a window, a ping.
+    fn hand_over(&mut self, now: Timestamp) -> Next {
         let mut again = false;
         if let Some(window) = self.ponger.untold() {
             self.conn.set_target_window_size(window);
@@ -295,24 +280,31 @@ impl Task {
             },
             Due::Dead => {
                 let text = "the peer was silent for h2_keep_alive_timeout after a ping";
-                self.shared.state.lock().cause = Some(TransportError::new(ErrorKind::Timeout, text));
+                *self.shared.cause.lock() = Some(TransportError::new(ErrorKind::Timeout, text));
+                return Next::Over;
             }
         }
-        again || was_overdue != self.shared.recorder.is_overdue()
+        // What is overdue is told in the next turn.
+        if again || was_overdue != self.shared.recorder.is_overdue() { Next::Again } else { Next::Wait }
     }
 
     fn has_streams(&self) -> bool {
         self.shared.streams.load(Ordering::Acquire) > 0
     }
+}
 
-    fn is_dead(&self) -> bool {
-        self.shared.state.lock().cause.is_some()
-    }
+/// What follows a turn.
+enum Next {
+    /// The connection has to be polled for what it was handed.
+    Again,
+    Wait,
+    /// The peer is gone.
+    Over,
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
+        let _ = self.shared.inbox.close();
     }
 }
 

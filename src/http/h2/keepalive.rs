@@ -63,6 +63,11 @@ impl KeepAlive {
         self.interval = self.interval.map(|interval| interval.saturating_mul(2).min(INTERVAL_MAX));
     }
 
+    /// When the ping went out whose pong hasn't come.
+    pub(crate) fn pinged(&self) -> Option<Timestamp> {
+        self.pinged
+    }
+
     /// It asks for nothing any more.
     pub(crate) fn stop(&mut self) {
         self.interval = None;

@@ -11,7 +11,7 @@ mod stream;
 pub use self::ping::{PingStats, Recorder};
 pub(crate) use self::{
     bdp::WINDOW_MAX,
-    connection::{Handle, Settings, Task, handshake},
+    connection::{Handle, Made, Settings, Task, handshake},
     ping::PingRules,
     stream::{Incoming, send},
 };

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     env::Timestamp,
-    sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering},
+    sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Padded},
 };
 
 /// Counts what a connection's streams receive. Clones count for the same connection.
@@ -32,18 +32,14 @@ pub struct Recorder {
 
 struct Shared {
     /// Payload of DATA frames.
-    data: Padded,
+    data: Padded<AtomicU64>,
     /// Frames of other kinds.
-    others: Padded,
+    others: Padded<AtomicU64>,
     /// When the socket last gave something.
     heard: AtomicU64,
     overdue: AtomicBool,
     cold: Mutex<PingStats>,
 }
-
-/// A counter with a cache line, and its neighbour that the processor fetches with it, to itself.
-#[repr(align(128))]
-struct Padded(AtomicU64);
 
 /// What a connection's pings have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -151,7 +147,6 @@ pub(crate) struct Ponger {
     bdp: Option<Bdp>,
     keep_alive: KeepAlive,
     budget: Budget,
-    pinged: Option<Timestamp>,
     /// A window the peer has not been told of. The last one wins.
     untold: Option<u32>,
 }
@@ -169,7 +164,6 @@ impl Ponger {
             bdp: (rules.window_max > window).then(|| Bdp::new(window, rules.window_max)),
             keep_alive,
             budget: Budget::new(rules.complaints, now),
-            pinged: None,
             untold: None,
         }
     }
@@ -182,7 +176,7 @@ impl Ponger {
 
     /// A ping of ours was answered.
     pub(crate) fn handle_pong(&mut self, now: Timestamp) {
-        let Some(pinged) = self.pinged.take() else { return };
+        let Some(pinged) = self.keep_alive.pinged() else { return };
         self.keep_alive.handle_pong(now);
         let received = self.recorder.received();
         let grown = self.bdp.as_mut().and_then(|bdp| bdp.handle_pong(now, received));
@@ -197,7 +191,7 @@ impl Ponger {
     pub(crate) fn due(&mut self, now: Timestamp, streams_open: bool) -> Due {
         let due = self.keep_alive.handle_timeout(now, streams_open);
         self.recorder.shared.overdue.store(self.keep_alive.is_overdue(now), Ordering::Release);
-        if due != Due::Nothing || self.pinged.is_some() {
+        if due != Due::Nothing || self.keep_alive.pinged().is_some() {
             return due;
         }
         let received = self.recorder.received();
@@ -207,7 +201,6 @@ impl Ponger {
 
     /// The ping that was due went out.
     pub(crate) fn handle_ping(&mut self, now: Timestamp) {
-        self.pinged = Some(now);
         self.keep_alive.handle_ping(now);
         if let Some(bdp) = &mut self.bdp {
             bdp.handle_ping(now, self.recorder.received());

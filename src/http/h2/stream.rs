@@ -7,18 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{
-    Reason, RecvStream, SendStream,
-    client::{ResponseFuture, SendRequest},
-};
+use h2::{Reason, RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Request, Response};
 
 use super::{
-    super::{
-        body::Body,
-        link::{PooledLink, Spoken},
-        sent::Failed,
-    },
+    super::{body::Body, link::PooledLink, sent::Failed},
     connection::Shared,
 };
 use crate::{
@@ -26,26 +19,24 @@ use crate::{
     sync::Arc,
 };
 
-/// Sends a request over `pooled`. Dropping the future resets the stream; others on the connection go on.
-pub(crate) async fn send(pooled: PooledLink, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
-    let Spoken::H2(handle) = &pooled.spoken else {
-        let error = TransportError::new(ErrorKind::Io, "the connection speaks another protocol");
-        return Err(Failed::unsent(error, request));
-    };
-    let shared = Arc::clone(&handle.shared);
-    let mut send: SendRequest<Bytes> = handle.send.clone();
+/// Sends a request over `pooled`, whose handle's parts these are. Dropping the future resets the stream; others on the connection go
+/// on.
+pub(crate) async fn send(
+    (mut send, shared): (SendRequest<Bytes>, Arc<Shared>),
+    pooled: PooledLink,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Failed> {
     if let Err(error) = poll_fn(|cx| send.poll_ready(cx)).await {
         return Err(Failed::unsent(of_h2(&error, &shared), request));
     }
     let (parts, body) = request.into_parts();
     let body = body.into_bytes();
-    let (response, upload) = match send.send_request(Request::from_parts(parts, ()), body.is_empty()) {
+    let (mut response, upload) = match send.send_request(Request::from_parts(parts, ()), body.is_empty()) {
         Ok(begun) => begun,
         Err(error) => return Err(Failed::sent(of_h2(&error, &shared))),
     };
     let mut stream = Stream { upload: Upload { stream: upload, rest: body }, shared, pooled: Some(pooled) };
     stream.shared.begin_stream();
-    let mut response: ResponseFuture = response;
     let result = poll_fn(|cx| {
         // An upload that the peer cuts short is told by its response, or by the reset that takes its place.
         let _ = stream.upload.poll(cx);

@@ -50,7 +50,7 @@ use self::{
 use crate::{
     env::Timestamp,
     error::TransportResult,
-    sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Weak},
+    sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Padded, Weak},
 };
 
 /// What can be kept in a pool.
@@ -98,10 +98,6 @@ type HostShard<K, C> = Shard<K, C, Arc<Anchor<K, C>>, Weak<HostRef<K, C>>>;
 type Locked<K, C> = Padded<Mutex<HostShard<K, C>>>;
 type HostStored<K, C> = Box<Stored<C, Arc<Anchor<K, C>>>>;
 type HostEffects<K, C> = Effects<C, Arc<Anchor<K, C>>, Weak<HostRef<K, C>>>;
-
-/// A shard with a cache line, and its neighbour that the processor fetches with it, to itself.
-#[repr(align(128))]
-struct Padded<T>(T);
 
 struct Inner<K: PoolKey, C: Connection> {
     shards: Box<[Locked<K, C>]>,
@@ -216,7 +212,13 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
                 return Poll::Ready(());
             }
             let waker = cx.waker().clone();
-            inner.queue.lock().drained.push(waker);
+            {
+                // Bounded by who waits: each has one place, however often it is polled.
+                let drained = &mut inner.queue.lock().drained;
+                if !drained.iter().any(|other| other.will_wake(&waker)) {
+                    drained.push(waker);
+                }
+            }
             // Order matters: whoever takes the count to zero after this look finds the waker.
             if inner.permits.open() == 0 { Poll::Ready(()) } else { Poll::Pending }
         })

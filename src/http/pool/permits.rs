@@ -1,20 +1,16 @@
 //! The limits of the pool as a whole. They are exact for any number of shards: each is one counter.
 
-use crate::sync::{AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicUsize, Ordering, Padded, fence};
 
 /// Dials and sockets, the right to idle connections, and how many hosts wait for one of the former.
 pub(super) struct Permits {
-    open: Padded,
+    open: Padded<AtomicUsize>,
     open_max: usize,
-    idle: Padded,
+    idle: Padded<AtomicUsize>,
     idle_max: usize,
     /// Hosts in the queue for a permit.
     starving: AtomicUsize,
 }
-
-/// A counter with a cache line, and its neighbour that the processor fetches with it, to itself.
-#[repr(align(128))]
-struct Padded(AtomicUsize);
 
 impl Permits {
     pub(super) fn new(open_max: usize, idle_max: usize) -> Self {
