@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 use super::{
     body::{Body, Kind, ResponseBody},
     config::{HttpConfig, Protocol},
+    event::{Event, Reporter, Watch},
     h1, h2,
     link::{Link, PooledLink, Spoken},
     memory::HostMemory,
@@ -47,6 +48,8 @@ struct Inner {
     reaps: AtomicBool,
     /// Numbers the dials, so that each begins with another address.
     dials: AtomicU64,
+    calls: AtomicU64,
+    watch: Watch,
     /// What is known of hosts beyond their connections.
     known: Mutex<Known>,
 }
@@ -74,6 +77,19 @@ pub struct ConnectionInfo {
     pub resumed: Option<bool>,
 }
 
+/// What a client's pool holds of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostStats {
+    /// Its name, or address.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+    /// It is spoken to over TLS.
+    pub tls: bool,
+    /// What there is.
+    pub pool: PoolStats,
+}
+
 impl Client {
     /// A client in the real world. Connections are driven by tasks of the Tokio runtime in which requests are made.
     ///
@@ -95,12 +111,15 @@ impl Client {
         let seed = outside.seed();
         let hash_seed = seed.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let pool = Pool::new(&PoolConfig { hash_seed, ..config.pool.clone() })?;
+        let watch = Watch::new(config.observer.clone());
         let inner = Inner {
             outside,
             config,
             pool,
             reaps: AtomicBool::new(false),
             dials: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            watch,
             known: Mutex::new(BTreeMap::new()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -158,6 +177,17 @@ impl Client {
         self.inner.pool.stats()
     }
 
+    /// The same host by host, in the order of their names.
+    pub fn pool_by_host(&self) -> Vec<HostStats> {
+        let hosts = self.inner.pool.stats_by_host().into_iter().map(|(origin, pool)| {
+            let Origin { host, port, tls, .. } = origin;
+            HostStats { host, port, tls, pool }
+        });
+        let mut hosts: Vec<HostStats> = hosts.collect();
+        hosts.sort_by(|one, other| (&one.host, one.port, one.tls).cmp(&(&other.host, other.port, other.tls)));
+        hosts
+    }
+
     /// Lets go of every connection there is: idle ones now, those in use when they are done. New ones are dialed as needed.
     pub fn drain(&self) {
         self.inner.pool.drain();
@@ -190,6 +220,7 @@ impl Inner {
             ));
         }
         let mut origin = Origin::of(request.uri())?;
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         origin.may_share = self.may_share(&origin);
         // Bounded: each turn but the last counts up one of the three.
         let (mut retries, mut moves, mut refusals) = (0, 0, 0);
@@ -199,9 +230,11 @@ impl Inner {
                 true => error.with_delivery(Delivery::MaybeSent),
                 false => error,
             };
-            let pooled = self.connection(&origin).await.map_err(honest)?;
+            let pooled = self.connection(call, &origin).await.map_err(honest)?;
             let was_handed = handed.load(Ordering::Relaxed);
             let was_used = pooled.begin_use();
+            let connection = pooled.number;
+            self.watch.tell(|| Event::Acquired { call, connection, reused: was_used });
             let may_repeat = was_used && request.method().is_idempotent();
             let spare = (pooled.is_shared() || may_repeat).then(|| request.clone());
             handed.store(true, Ordering::Relaxed);
@@ -229,10 +262,11 @@ impl Inner {
     }
 
     /// A connection: one that is free, or what comes first of a dial and one that becomes free.
-    async fn connection(self: &Arc<Self>, origin: &Origin) -> TransportResult<PooledLink> {
+    async fn connection(self: &Arc<Self>, call: u64, origin: &Origin) -> TransportResult<PooledLink> {
         if let Some(pooled) = self.pool.take(origin, self.outside.now()) {
             return Ok(pooled);
         }
+        self.watch.tell(|| Event::Waiting { call });
         let mut checkout = self.pool.host(origin).checkout();
         // Bounded by the pool: each permission is for one dial, whose failure ends this.
         loop {
@@ -282,9 +316,16 @@ impl Inner {
             self.outside.spawn("hpx-http-reaper", self.outside.reap(self.pool.reaper()));
         }
         let (outside, config) = (Arc::clone(&self.outside), self.config.clone());
-        let attempt = self.dials.fetch_add(1, Ordering::Relaxed) as u32;
-        let memory = self.memory_of(permit.key());
-        let task = drive(permit, outside, config, attempt, memory);
+        let number = self.dials.fetch_add(1, Ordering::Relaxed) + 1;
+        let origin = permit.key();
+        let memory = self.memory_of(origin);
+        let reporter = Reporter::new(self.watch.clone(), number);
+        reporter.tell(|connection| Event::Dialing {
+            connection,
+            host: origin.host.clone(),
+            port: origin.port,
+        });
+        let task = drive(permit, outside, config, memory, reporter);
         self.outside.spawn("hpx-http", Box::pin(task));
     }
 
@@ -312,25 +353,37 @@ async fn drive(
     mut permit: Permit<Origin, Link>,
     outside: Arc<dyn Outside>,
     config: HttpConfig,
-    attempt: u32,
     memory: Arc<HostMemory>,
+    reporter: Reporter,
 ) {
     let settings = settings(&config, &memory);
+    // Each dial begins with another address.
+    let attempt = (reporter.connection() - 1) as u32;
     let (made, resumed) = match make(permit.key(), &*outside, &config, &settings, attempt).await {
         Ok(made) => made,
-        Err(error) => return permit.failed(error.with_delivery(Delivery::NotSent)),
+        Err(error) => {
+            let kind = error.kind();
+            reporter.tell(|connection| Event::DialFailed { connection, kind });
+            return permit.failed(error.with_delivery(Delivery::NotSent));
+        }
     };
     let now = outside.now();
     match made {
         Made::H1(halves) => {
             let (handle, task) = h1::Handle::new(now);
-            permit.opened(Link::new(Spoken::H1(handle), resumed), now);
-            task.run(*halves, &permit, outside, config.head_bytes_max).await;
+            let protocol = Protocol::Http1;
+            reporter.tell(|connection| Event::Opened { connection, protocol, resumed, streams: 1 });
+            permit.opened(Link::new(Spoken::H1(handle), resumed, &reporter), now);
+            task.run(*halves, &permit, outside, config.head_bytes_max, &reporter).await;
+            reporter.tell(|connection| Event::Closed { connection, silent: false });
         }
         Made::H2(made) => {
-            let (handle, task, limit) = h2::Task::new(*made, &settings, now);
-            permit.opened_shared(Link::new(Spoken::H2(handle), resumed), limit, now);
-            task.run(&permit, outside, &memory).await;
+            let (handle, task, streams) = h2::Task::new(*made, &settings, now, reporter.clone());
+            let protocol = Protocol::Http2;
+            reporter.tell(|connection| Event::Opened { connection, protocol, resumed, streams });
+            permit.opened_shared(Link::new(Spoken::H2(handle), resumed, &reporter), streams, now);
+            let silent = task.run(&permit, outside, &memory).await;
+            reporter.tell(|connection| Event::Closed { connection, silent });
         }
     }
 }

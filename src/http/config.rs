@@ -1,8 +1,8 @@
 //! The settings of a client.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{h2::WINDOW_MAX, pool::PoolConfig};
+use super::{event::Observer, h2::WINDOW_MAX, pool::PoolConfig};
 use crate::{
     error::{TransportError, TransportResult},
     tls::TlsConfig,
@@ -46,6 +46,8 @@ pub struct HttpConfig {
     pub h2_keep_alive_timeout: Duration,
     /// Whether peers are pinged also while no request is open. Default no.
     pub h2_keep_alive_while_idle: bool,
+    /// Who is told what happens inside the client. Default nobody.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// Which protocol to speak.
@@ -76,6 +78,7 @@ impl Default for HttpConfig {
             h2_keep_alive_interval: Some(Duration::from_secs(20)),
             h2_keep_alive_timeout: Duration::from_secs(10),
             h2_keep_alive_while_idle: false,
+            observer: None,
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{
     body::Body,
+    event::{Event, Reporter},
     inbox::Inbox,
     link::{Link, PooledLink},
     origin::Origin,
@@ -152,6 +153,7 @@ impl Task {
         permit: &Permit<Origin, Link>,
         outside: Arc<dyn Outside>,
         head_bytes_max: u32,
+        reporter: &Reporter,
     ) {
         let Halves { mut send, conn } = halves;
         let mut conn = pin!(conn);
@@ -192,6 +194,7 @@ impl Task {
                     Stage::Reading { pooled } => match send.poll_ready(cx) {
                         Poll::Ready(Ok(())) if !conn_is_over => {
                             self.shared.active.store(outside.now().as_nanos(), Ordering::Release);
+                            reporter.tell(|connection| Event::Released { connection });
                             permit.checkin(pooled);
                             Stage::Idle
                         }

@@ -1,6 +1,7 @@
 //! A connection as the pool keeps it, whichever protocol it speaks.
 
 use super::{
+    event::Reporter,
     h1, h2,
     pool::{Connection, Pooled},
 };
@@ -15,6 +16,8 @@ pub(crate) struct Link {
     /// Whether TLS resumed a session; `None` without TLS.
     pub(crate) resumed: Option<bool>,
     used: AtomicBool,
+    /// Its number among the client's connections.
+    pub(crate) number: u64,
 }
 
 pub(crate) enum Spoken {
@@ -25,8 +28,8 @@ pub(crate) enum Spoken {
 pub(crate) type PooledLink = Pooled<super::origin::Origin, Link>;
 
 impl Link {
-    pub(crate) fn new(spoken: Spoken, resumed: Option<bool>) -> Self {
-        Self { spoken, resumed, used: AtomicBool::new(false) }
+    pub(crate) fn new(spoken: Spoken, resumed: Option<bool>, reporter: &Reporter) -> Self {
+        Self { spoken, resumed, used: AtomicBool::new(false), number: reporter.connection() }
     }
 
     /// It is about to be used. True if it was before.

@@ -20,6 +20,7 @@
 mod body;
 mod client;
 mod config;
+mod event;
 mod h1;
 pub mod h2;
 mod inbox;
@@ -32,7 +33,8 @@ mod sent;
 
 pub use self::{
     body::{Body, ResponseBody},
-    client::{Client, ConnectionInfo},
+    client::{Client, ConnectionInfo, HostStats},
     config::{HttpConfig, Protocol},
+    event::{Event, Observer},
     pool::{PoolConfig, PoolStats},
 };

@@ -7,3 +7,4 @@ mod identity;
 mod second;
 mod secure;
 mod support;
+mod watched;

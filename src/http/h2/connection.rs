@@ -15,6 +15,7 @@ use h2::{Ping, PingPong, Reason, client::SendRequest};
 
 use super::{
     super::{
+        event::{Event, Reporter},
         inbox::Inbox,
         link::Link,
         memory::HostMemory,
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     inbox: Inbox<Infallible>,
     /// Why it ended, if the task ended it.
     cause: Mutex<Option<TransportError>>,
+    pub(super) reporter: Reporter,
 }
 
 /// How a connection is set up.
@@ -127,6 +129,15 @@ impl Shared {
         self.streams.fetch_sub(1, Ordering::AcqRel);
     }
 
+    fn tell_of_pong(&self) {
+        let recorder = &self.recorder;
+        self.reporter.tell(|connection| Event::PongReceived {
+            connection,
+            round_trip: recorder.stats().round_trip.unwrap_or_default(),
+            received: recorder.received(),
+        });
+    }
+
     /// Why the task ended the connection, if it did.
     pub(super) fn cause(&self) -> Option<TransportError> {
         self.cause.lock().clone()
@@ -151,7 +162,12 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(made: Made, settings: &Settings, now: Timestamp) -> (Handle, Self, usize) {
+    pub(crate) fn new(
+        made: Made,
+        settings: &Settings,
+        now: Timestamp,
+        reporter: Reporter,
+    ) -> (Handle, Self, usize) {
         let Made { send, conn, ping_pong, read } = made;
         let recorder = Recorder::new();
         let shared = Arc::new(Shared {
@@ -159,6 +175,7 @@ impl Task {
             streams: AtomicUsize::new(0),
             inbox: Inbox::new(),
             cause: Mutex::new(None),
+            reporter,
         });
         let first = send.current_max_send_streams();
         let limit = settings.streams_max.min(first).min(settings.streams_known);
@@ -177,23 +194,23 @@ impl Task {
         (Handle { send, shared }, task, limit)
     }
 
-    /// Runs until the connection is over.
+    /// Runs until the connection is over. True if the peer was given up on.
     pub(crate) async fn run(
         mut self,
         permit: &Permit<Origin, Link>,
         outside: Arc<dyn Outside>,
         memory: &HostMemory,
-    ) {
+    ) -> bool {
         let mut alarm = outside.alarm();
         poll_fn(|cx| {
             // Bounded: a turn is followed by another only if a ping or a setting was handed over, or a deadline has come.
             loop {
                 let now = outside.now();
                 if self.turn(cx, permit, memory, now).is_ready() {
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
                 let again = match self.hand_over(now) {
-                    Next::Over => return Poll::Ready(()),
+                    Next::Over => return Poll::Ready(true),
                     Next::Again => true,
                     Next::Wait => {
                         let at = self.ponger.poll_timeout(now, self.has_streams());
@@ -205,7 +222,7 @@ impl Task {
                 }
             }
         })
-        .await;
+        .await
     }
 
     /// Reads and writes what there is, and tells the pool what has changed.
@@ -227,16 +244,19 @@ impl Task {
         }
         if let Poll::Ready(Ok(_)) = self.ping_pong.poll_pong(cx) {
             self.ponger.handle_pong(now);
+            self.shared.tell_of_pong();
         }
         if let Poll::Ready(result) = conn {
             if result.is_err_and(|error| error.reason() == Some(Reason::ENHANCE_YOUR_CALM)) {
                 memory.complain();
+                self.shared.reporter.tell(|connection| Event::CalmAsked { connection });
             }
             return Poll::Ready(());
         }
         if let Some(probe) = &mut self.probe {
             if let Poll::Ready(Err(_)) = probe.poll_ready(cx) {
                 self.probe = None;
+                self.shared.reporter.tell(|connection| Event::GoingAway { connection });
                 permit.set_draining();
             } else {
                 let said = probe.current_max_send_streams();
@@ -249,6 +269,9 @@ impl Task {
                 let limit = if self.shared.recorder.is_overdue() { 0 } else { allowed };
                 if limit != self.limit {
                     self.limit = limit;
+                    self.shared
+                        .reporter
+                        .tell(|connection| Event::StreamsChanged { connection, streams: limit });
                     permit.set_limit(limit);
                 }
             }
@@ -264,15 +287,21 @@ impl Task {
             // Refused while the peer owes an answer to the last settings: kept for the next turn.
             if self.conn.set_initial_window_size(window).is_ok() {
                 self.ponger.told(window);
+                self.shared.reporter.tell(|connection| Event::WindowGrew { connection, window });
                 again = true;
             }
         }
         let was_overdue = self.shared.recorder.is_overdue();
-        match self.ponger.due(now, self.has_streams()) {
+        let due = self.ponger.due(now, self.has_streams());
+        match due {
             Due::Nothing => {}
-            Due::Ping => match self.ping_pong.send_ping(Ping::opaque()) {
+            Due::Ping | Due::Sample => match self.ping_pong.send_ping(Ping::opaque()) {
                 Ok(()) => {
                     self.ponger.handle_ping(now);
+                    let silent = now.since(self.shared.recorder.last_heard());
+                    let keep_alive = due == Due::Ping;
+                    let sent = |connection| Event::PingSent { connection, keep_alive, silent };
+                    self.shared.reporter.tell(sent);
                     again = true;
                 }
                 // Only of a connection that is closing: its socket says the rest.

@@ -26,8 +26,10 @@ pub(crate) struct KeepAlive {
 pub(crate) enum Due {
     /// Nothing yet.
     Nothing,
-    /// A ping.
+    /// A ping, for the peer has been silent.
     Ping,
+    /// A ping to measure the link by.
+    Sample,
     /// The peer is gone.
     Dead,
 }

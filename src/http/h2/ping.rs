@@ -196,7 +196,7 @@ impl Ponger {
         }
         let received = self.recorder.received();
         let samples = self.bdp.as_ref().is_some_and(|bdp| bdp.wants_ping(now, received));
-        if samples && self.budget.take(now) { Due::Ping } else { Due::Nothing }
+        if samples && self.budget.take(now) { Due::Sample } else { Due::Nothing }
     }
 
     /// The ping that was due went out.

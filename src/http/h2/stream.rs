@@ -11,7 +11,7 @@ use h2::{Reason, RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Request, Response};
 
 use super::{
-    super::{body::Body, link::PooledLink, sent::Failed},
+    super::{body::Body, event::Event, link::PooledLink, sent::Failed},
     connection::Shared,
 };
 use crate::{
@@ -26,6 +26,7 @@ pub(crate) async fn send(
     pooled: PooledLink,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, Failed> {
+    let lent = Lent { pooled: Some(pooled), shared: Arc::clone(&shared) };
     if let Err(error) = poll_fn(|cx| send.poll_ready(cx)).await {
         return Err(Failed::unsent(of_h2(&error, &shared), request));
     }
@@ -35,7 +36,7 @@ pub(crate) async fn send(
         Ok(begun) => begun,
         Err(error) => return Err(Failed::sent(of_h2(&error, &shared))),
     };
-    let mut stream = Stream { upload: Upload { stream: upload, rest: body }, shared, pooled: Some(pooled) };
+    let mut stream = Stream { upload: Upload { stream: upload, rest: body }, shared, _lent: lent };
     stream.shared.begin_stream();
     let result = poll_fn(|cx| {
         // An upload that the peer cuts short is told by its response, or by the reset that takes its place.
@@ -59,13 +60,25 @@ pub(crate) async fn send(
 struct Stream {
     upload: Upload,
     shared: Arc<Shared>,
-    pooled: Option<PooledLink>,
+    /// Dropped after what is done by this one's drop: the pool counts the stream as open until then.
+    _lent: Lent,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.shared.end_stream();
-        // The pool counts it as open until now.
+    }
+}
+
+/// A stream as the pool counts it, whether or not it was begun.
+struct Lent {
+    pooled: Option<PooledLink>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.shared.reporter.tell(|connection| Event::Released { connection });
         drop(self.pooled.take());
     }
 }

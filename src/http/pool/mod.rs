@@ -45,7 +45,7 @@ pub use self::{
 use self::{
     permits::Permits,
     rules::Rules,
-    shard::{Effects, Handed, Shard, Stored},
+    shard::{Census, Effects, Handed, Shard, Stored},
 };
 use crate::{
     env::Timestamp,
@@ -92,6 +92,13 @@ pub struct PoolStats {
     pub idle: usize,
     /// Who waits for a connection.
     pub waiting: usize,
+}
+
+impl PoolStats {
+    fn of(census: Census) -> Self {
+        let Census { hosts, open, dialing, idle, waiting } = census;
+        Self { hosts, open, dialing, idle, waiting }
+    }
 }
 
 type HostShard<K, C> = Shard<K, C, Arc<Anchor<K, C>>, Weak<HostRef<K, C>>>;
@@ -178,15 +185,25 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
     /// What there is.
     pub fn stats(&self) -> PoolStats {
         self.owner.inner.shards.iter().fold(PoolStats::default(), |sum, shard| {
-            let census = shard.0.lock().census();
+            let of_shard = PoolStats::of(shard.0.lock().census());
             PoolStats {
-                hosts: sum.hosts + census.hosts,
-                open: sum.open + census.open,
-                dialing: sum.dialing + census.dialing,
-                idle: sum.idle + census.idle,
-                waiting: sum.waiting + census.waiting,
+                hosts: sum.hosts + of_shard.hosts,
+                open: sum.open + of_shard.open,
+                dialing: sum.dialing + of_shard.dialing,
+                idle: sum.idle + of_shard.idle,
+                waiting: sum.waiting + of_shard.waiting,
             }
         })
+    }
+
+    /// The same host by host, in no order.
+    pub fn stats_by_host(&self) -> Vec<(K, PoolStats)> {
+        let mut hosts = Vec::new();
+        for shard in &self.owner.inner.shards {
+            let shard = shard.0.lock();
+            hosts.extend(shard.each_host().map(|(key, census)| (key.clone(), PoolStats::of(census))));
+        }
+        hosts
     }
 
     /// Lets go of every connection there is: those that are idle now, those in use when their users are done. New ones are

@@ -527,12 +527,26 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
     }
 
     pub(super) fn census(&self) -> Census {
-        self.hosts.iter().fold(Census::default(), |sum, (_, host)| Census {
-            hosts: sum.hosts + 1,
+        self.each_host().fold(Census::default(), |sum, (_, host)| Census {
+            hosts: sum.hosts + host.hosts,
             open: sum.open + host.open,
             dialing: sum.dialing + host.dialing,
-            idle: sum.idle + host.idle.len() + host.resting().count(),
-            waiting: sum.waiting + host.line.len(),
+            idle: sum.idle + host.idle,
+            waiting: sum.waiting + host.waiting,
+        })
+    }
+
+    /// How much there is of each host.
+    pub(super) fn each_host(&self) -> impl Iterator<Item = (&K, Census)> {
+        self.hosts.iter().map(|(_, host)| {
+            let census = Census {
+                hosts: 1,
+                open: host.open,
+                dialing: host.dialing,
+                idle: host.idle.len() + host.resting().count(),
+                waiting: host.line.len(),
+            };
+            (&host.key, census)
         })
     }
 }
