@@ -66,7 +66,7 @@ pub use self::{
     env::{Census, SimEnv, SimStream, SimTimer},
     net::Backend,
     oracle::{Card, Observer, Verdict, Violation},
-    plan::{Plan, PlanError, Preset},
+    plan::{Plan, PlanError, Preset, Work},
     report::Report,
     simulation::Simulation,
 };

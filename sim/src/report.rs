@@ -8,7 +8,7 @@ use crate::{
     net::Backend,
     oracle::Verdict,
     plan::{FAULT_NAMES, Plan, Reader},
-    trace::{Digests, Entry, FaultLog, Outcome, Place, ServerLog, SocketLog, What, WorkLog},
+    trace::{Digests, Entry, FaultLog, Outcome, Place, ServerLog, SocketLog, WebLog, What, WorkLog},
     world::Ran,
 };
 
@@ -81,7 +81,10 @@ impl Report {
     /// nobody dialed again.
     pub fn vacuous(&self) -> Option<&'static str> {
         let any = |test: fn(&What) -> bool| self.entries.iter().any(|entry| test(&entry.what));
-        if !any(|what| matches!(what, What::Server(ServerLog::Authenticated { .. }))) {
+        let connected = |what: &What| {
+            matches!(what, What::Server(ServerLog::Authenticated { .. }) | What::Web(WebLog::Executed { .. }))
+        };
+        if !any(connected) {
             let struck = any(|what| matches!(what, What::Fault(FaultLog::Began { .. })));
             return (!struck).then_some("nobody was ever connected, and nothing befell anybody");
         }

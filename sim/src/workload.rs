@@ -3,6 +3,8 @@
 //! One actor owns every future it has started and polls them itself, so that dropping one, or all of them with the last
 //! handle, happens at an exact place in the order of things.
 
+pub(crate) mod http;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},

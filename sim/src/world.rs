@@ -11,17 +11,21 @@
 mod memory;
 mod turmoil;
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::future::try_join;
 use hpx_transport::env::Timestamp;
 
 use crate::{
     env::{Conditions, SimEnv, panic_text},
-    net::{Backend, LinkChange, SimClock, ms},
+    net::{Backend, LinkChange, Listener, SimClock, ms},
     oracle::Bench,
-    peers::exchange::{Exchange, PORT},
+    peers::{
+        exchange::{Exchange, PORT},
+        web::Web,
+    },
     plan::{Fault, FaultKind, Plan, Until, describe_fault as describe},
-    trace::{Entry, FaultLog, Recorder, What, WorkLog},
+    trace::{Entry, FaultLog, HttpLog, Recorder, What, WorkLog},
     workload::Kit,
 };
 
@@ -66,30 +70,26 @@ pub(crate) fn run(plan: &Arc<Plan>, kit: &Kit, backend: Backend, bytes: bool) ->
         Backend::Turmoil => {
             let recorder = Recorder::new(SimClock::Turmoil, plan, bench);
             recorder.take_bytes(bytes);
-            watch(plan, kit, &recorder, |exchange| turmoil::Turmoil::build(plan, kit, &recorder, exchange))
+            watch(plan, kit, &recorder, |peers| turmoil::Turmoil::build(plan, kit, &recorder, peers))
         }
         Backend::Memory => {
             let runtime = memory::runtime();
             let recorder = Recorder::new(memory::clock(&runtime), plan, bench);
             recorder.take_bytes(bytes);
-            watch(plan, kit, &recorder, |exchange| {
-                memory::Memory::build(runtime, plan, kit, &recorder, exchange)
-            })
+            watch(plan, kit, &recorder, |peers| memory::Memory::build(runtime, plan, kit, &recorder, peers))
         }
     }
 }
 
 /// Builds a platform, lets the world happen on it, and takes down what is left.
-fn watch<P: Platform>(
-    plan: &Plan,
-    kit: &Kit,
-    recorder: &Recorder,
-    build: impl FnOnce(&Exchange) -> P,
-) -> Ran {
+fn watch<P: Platform>(plan: &Plan, kit: &Kit, recorder: &Recorder, build: impl FnOnce(&Peers) -> P) -> Ran {
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let exchange = Exchange::new(recorder.clone(), Arc::clone(&kit.dialect), plan);
-        let platform = build(&exchange);
-        let mut world = World::new(plan, recorder, exchange, platform);
+        let peers = Peers {
+            exchange: Exchange::new(recorder.clone(), Arc::clone(&kit.dialect), plan),
+            web: Web::new(recorder.clone(), plan),
+        };
+        let platform = build(&peers);
+        let mut world = World::new(plan, recorder, peers, platform);
         let result = world.run();
         // What the teardown does is no part of the run.
         recorder.seal();
@@ -109,10 +109,27 @@ fn watch<P: Platform>(
     Ran { entries, bench, bytes, failure }
 }
 
+/// Who listens on the exchange's machine.
+#[derive(Clone)]
+struct Peers {
+    exchange: Exchange,
+    web: Web,
+}
+
+impl Peers {
+    /// Until the machine crashes. The exchange's listener, and those of the HTTP hosts.
+    async fn serve(self, exchange: Listener, web: Vec<(u16, Listener)>) -> io::Result<()> {
+        if web.is_empty() {
+            return self.exchange.serve(exchange).await;
+        }
+        try_join(self.exchange.serve(exchange), self.web.serve(web)).await.map(drop)
+    }
+}
+
 struct World<'a, P> {
     plan: &'a Plan,
     recorder: &'a Recorder,
-    exchange: Exchange,
+    peers: Peers,
     platform: P,
     /// Faults whose time is known and has not come.
     ahead: BTreeSet<(Timestamp, usize)>,
@@ -135,17 +152,17 @@ enum Line {
 }
 
 impl<'a, P: Platform> World<'a, P> {
-    fn new(plan: &'a Plan, recorder: &'a Recorder, exchange: Exchange, platform: P) -> Self {
+    fn new(plan: &'a Plan, recorder: &'a Recorder, peers: Peers, platform: P) -> Self {
         let at = |(index, fault): (usize, &Fault)| Some((Timestamp::ZERO + ms(fault.begins_ms()?), index));
         Self {
             plan,
             recorder,
-            exchange,
+            peers,
             platform,
             ahead: plan.faults.iter().enumerate().filter_map(at).collect(),
             ends: BTreeSet::new(),
             active: BTreeSet::new(),
-            lines: vec![Line::Clear; plan.clients.len()],
+            lines: vec![Line::Clear; plan.hosts()],
             down: false,
             healed: false,
         }
@@ -164,7 +181,12 @@ impl<'a, P: Platform> World<'a, P> {
             self.platform.run_until(next)?;
         }
         for (client, env) in self.platform.envs().iter().enumerate() {
-            self.recorder.client(client, What::Work(WorkLog::Residue(env.census())));
+            let census = env.census();
+            let log = match client < self.plan.clients.len() {
+                true => What::Work(WorkLog::Residue(census)),
+                false => What::Http(HttpLog::Residue(census)),
+            };
+            self.recorder.client(client, log);
         }
         Ok(())
     }
@@ -223,7 +245,10 @@ impl<'a, P: Platform> World<'a, P> {
         }
         let struck = self.platform.envs().iter().enumerate().filter(|(client, _)| fault.concerns(*client));
         match &fault.kind {
-            FaultKind::ServerClose { code, reason } => self.exchange.close_open(fault.target, *code, reason),
+            FaultKind::ServerClose { code, reason } => {
+                self.peers.exchange.close_open(fault.target, *code, reason);
+                self.peers.web.close_open(fault.target);
+            }
             FaultKind::Reset => struck.for_each(|(_, env)| env.reset_sockets()),
             FaultKind::ClockJump { by_ms } => struck.for_each(|(_, env)| env.jump(*by_ms)),
             _ => {}
@@ -252,7 +277,7 @@ impl<'a, P: Platform> World<'a, P> {
             self.down = down;
             return;
         }
-        for client in 0..self.plan.clients.len() {
+        for client in 0..self.plan.hosts() {
             if !changed.concerns(client) {
                 continue;
             }
@@ -278,8 +303,18 @@ impl<'a, P: Platform> World<'a, P> {
                 FaultKind::Tls(fault) => Some(*fault),
                 _ => None,
             });
-            self.exchange.set_handshake(client, handshake);
-            self.exchange.set_mood(client, mood);
+            if client < self.plan.clients.len() {
+                self.peers.exchange.set_handshake(client, handshake);
+                self.peers.exchange.set_mood(client, mood);
+            } else {
+                let behaviour = of_client.iter().rev().find_map(|kind| match kind {
+                    FaultKind::Serve { how, nth } => Some((*how, *nth)),
+                    _ => None,
+                });
+                self.peers.web.set_handshake(client, handshake);
+                self.peers.web.set_mood(client, mood);
+                self.peers.web.set_behaviour(client, behaviour);
+            }
             self.platform.envs()[client].set_conditions(conditions);
             self.set_line(client, line);
         }

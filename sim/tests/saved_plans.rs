@@ -6,6 +6,9 @@
 //! | `unread-guard-spins-the-driver` | a guard that is not read was waited for at every burst, as if it were prompt: the driver polled itself 64 times for each message |
 //! | `a-part-of-a-record-is-a-sign-of-life` | over TLS a slow peer was given up on while its bytes came in: only whole records counted |
 //! | `tls-takes-what-its-socket-does-not` | over TLS each message that rustls took put `write_timeout` off, though the socket took nothing |
+//! | `idle-beside-a-stream-grows-old` | an idle HTTP/1.1 connection was closed late: the reaper slept to the end of an HTTP/2 connection's life, and what became idle meanwhile did not wake it |
+//! | `a-second-permit-of-one-waiter` | a waiter that was given a dead connection was allowed another dial; the end of its first took the second's permit for its own, and the pool had one less for good |
+//! | `an-idle-peer-that-reads-nothing` | an idle HTTP/2 connection whose peer read nothing waited for ever to say goodbye: `close` hung, and its place in the pool was gone |
 //! | `restart-while-subscribed` | nothing: it shows how a plan is written by hand |
 
 use std::{fs, path::Path};

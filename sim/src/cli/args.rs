@@ -112,6 +112,7 @@ cargo sim trace          everything that happened in a run, a line each, and the
 
 with each of them
   PRESET=calm    the kind of plan a seed draws: calm, stormy, hostile, long-haul, fleet (default: stormy)
+  WORK=http      what its clients are: websocket, http, both (default: websocket)
   BACKEND=memory the network in memory (default: turmoil)
   BUG=name       plant a bug (a build with RUSTFLAGS=\"--cfg hpx_planted\")
   OUT=folder     where the plans of failures go (default: target/sim)
@@ -387,21 +388,21 @@ mod tests {
         for (line, word) in [
             (
                 "SED=1",
-                "SED is not a key of run; its keys are SEED, SEEDS, PLAN, SAVE, PAGE, SHRINK, OUT, PRESET, BACKEND, BUG",
+                "SED is not a key of run; its keys are SEED, SEEDS, PLAN, SAVE, PAGE, SHRINK, OUT, PRESET, WORK, BACKEND, BUG",
             ),
             ("JOBS=2", "JOBS is not a key of run"),
             (
                 "sweep SEED=1",
-                "SEED is not a key of sweep; its keys are SEEDS, JOBS, SHARD, JSON, OUT, PRESET, BACKEND, BUG",
+                "SEED is not a key of sweep; its keys are SEEDS, JOBS, SHARD, JSON, OUT, PRESET, WORK, BACKEND, BUG",
             ),
             ("sweep PRESETS=calm", "PRESETS is not a key of sweep"),
             (
                 "certify JSON=x",
-                "JSON is not a key of certify; its keys are SEEDS, JOBS, CANARY, OUT, PRESET, BACKEND, BUG",
+                "JSON is not a key of certify; its keys are SEEDS, JOBS, CANARY, OUT, PRESET, WORK, BACKEND, BUG",
             ),
             (
                 "trace SEEDS=0..2",
-                "SEEDS is not a key of trace; its keys are SEED, PLAN, CANARY, PRESET, BACKEND, BUG",
+                "SEEDS is not a key of trace; its keys are SEED, PLAN, CANARY, PRESET, WORK, BACKEND, BUG",
             ),
             ("differential BACKEND=memory", "runs both"),
             ("sweep 7", "7 is not KEY=VALUE"),

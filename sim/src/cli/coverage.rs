@@ -229,6 +229,9 @@ impl<'a> Watch<'a> {
             };
             self.decide(client, Outcome::Survived, survived);
         }
+        if matches!(entry.place, Place::Client(client) if client >= self.lives.len()) {
+            return;
+        }
         match &entry.what {
             What::Fault(log) => self.fault(log, entry.at),
             What::Server(log) => self.server(log, entry.at),
@@ -247,7 +250,7 @@ impl<'a> Watch<'a> {
                     self.enter(client, Phase::Closed, entry.at);
                 }
             }
-            What::Task(_) | What::Event(_) => {}
+            What::Task(_) | What::Event(_) | What::Http(_) | What::Web(_) => {}
         }
     }
 

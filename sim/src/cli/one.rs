@@ -65,7 +65,7 @@ pub(super) fn one(task: &One) -> Result<u8, String> {
 
 /// Runs the seeds one after the other, a line each, and prints a table. Returns the exit code.
 pub(super) fn many(seeds: Range<u64>, out: &str, setup: &Setup) -> u8 {
-    let (mut tally, mut failures) = (Tally::of_none(setup.preset()), Failures::default());
+    let (mut tally, mut failures) = (Tally::of_none(setup.preset(), setup.work()), Failures::default());
     let started = Instant::now();
     for seed in seeds {
         let report = setup.simulation(setup.draw(seed)).run();

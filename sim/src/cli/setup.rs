@@ -4,10 +4,10 @@
 use std::fmt;
 
 use super::planted;
-use crate::{Backend, Plan, Preset, Simulation};
+use crate::{Backend, Plan, Preset, Simulation, plan::Work};
 
 /// The keys of a setup. A further one is named here, and honoured in [`Setup::draw`] or [`Setup::simulation`].
-pub(super) const KEYS: &[&str] = &["PRESET", "BACKEND", "BUG"];
+pub(super) const KEYS: &[&str] = &["PRESET", "WORK", "BACKEND", "BUG"];
 
 /// The words of a command line that are in [`KEYS`]. Its `Display` is those words, each after a space.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +27,11 @@ impl Setup {
     pub(super) fn preset(&self) -> Preset {
         // `prepare` has refused the names of none.
         self.value("PRESET").and_then(Preset::named).unwrap_or_default()
+    }
+
+    pub(super) fn work(&self) -> Work {
+        // `prepare` has refused the names of none.
+        self.value("WORK").and_then(Work::named).unwrap_or_default()
     }
 
     pub(super) fn backend(&self) -> Backend {
@@ -52,12 +57,18 @@ impl Setup {
             let names = Preset::ALL.map(Preset::name).join(", ");
             return Err(format!("PRESET={name}: the presets are {names}"));
         }
+        if let Some(name) = self.value("WORK")
+            && Work::named(name).is_none()
+        {
+            let names = Work::ALL.map(Work::name).join(", ");
+            return Err(format!("WORK={name}: the kinds of work are {names}"));
+        }
         planted::alive(self.value("BUG"))
     }
 
     /// The plan of a seed.
     pub(super) fn draw(&self, seed: u64) -> Plan {
-        Plan::draw_as(self.preset(), seed)
+        Plan::draw_for(self.work(), self.preset(), seed)
     }
 
     /// The run of a plan.

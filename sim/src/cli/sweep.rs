@@ -32,7 +32,7 @@ pub(super) fn sweep(task: &Sweep) -> u8 {
     let seeds = task.shard.of(task.seeds.clone());
     let mut progress = Progress::start(seeds.clone().count() as u64);
     let (mut tally, mut failures, mut digest) =
-        (Tally::of_none(task.setup.preset()), Failures::default(), Sha256::new());
+        (Tally::of_none(task.setup.preset(), task.setup.work()), Failures::default(), Sha256::new());
     let take = |seed, ran: Ran| {
         tally.add(ran.tally);
         digest.update(ran.digests.semantic);

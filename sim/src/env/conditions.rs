@@ -61,6 +61,7 @@ impl Conditions {
                 | FaultKind::AcceptThenClose { .. }
                 | FaultKind::Refuse { .. }
                 | FaultKind::Misbehave(_)
+                | FaultKind::Serve { .. }
                 | FaultKind::Tls(_)
                 | FaultKind::Reset
                 | FaultKind::ClockJump { .. } => {}

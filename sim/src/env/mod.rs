@@ -29,6 +29,7 @@ use std::{
 
 use futures_util::FutureExt;
 use hpx_transport::env::{Clock, Entropy, Net, Spawn, Timer, Timestamp};
+use hpx_transport::http::PoolStats;
 use rand_chacha::{
     ChaCha12Rng,
     rand_core::{Rng, SeedableRng},
@@ -36,11 +37,15 @@ use rand_chacha::{
 
 use self::registry::Registry;
 pub(crate) use self::{conditions::Conditions, pause::OfProcess};
+
+/// What a client's pool says it holds, by port.
+pub(crate) type Audit = Box<dyn Fn() -> Vec<(u16, PoolStats)> + Send>;
+type Books = (Vec<(u16, PoolStats)>, Census);
 pub use self::{registry::Census, stream::SimStream};
 use crate::{
     net::Wire,
     plan::{ConnectFault, DnsFault},
-    trace::{Recorder, SocketLog, TaskLog, What},
+    trace::{HttpLog, Recorder, SocketLog, TaskLog, What},
 };
 
 /// The environment of one simulated client: [`Clock`], [`Net`], [`Entropy`] and [`Spawn`] on either backend.
@@ -59,6 +64,8 @@ struct Inner {
     secure: bool,
     seeds: Mutex<ChaCha12Rng>,
     registry: Mutex<Registry>,
+    /// What is written down after each run of a task, and what was.
+    audit: Mutex<Option<(Audit, Books)>>,
 }
 
 impl SimEnv {
@@ -70,14 +77,52 @@ impl SimEnv {
     pub(crate) fn new(client: usize, seed: u64, recorder: Recorder, wire: Wire, secure: bool) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         rng.set_stream(STREAM_BASE + client as u64);
-        let inner =
-            Inner { client, recorder, wire, secure, seeds: Mutex::new(rng), registry: Mutex::default() };
+        let inner = Inner {
+            client,
+            recorder,
+            wire,
+            secure,
+            seeds: Mutex::new(rng),
+            registry: Mutex::default(),
+            audit: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
     /// What is alive now: tasks, timers, dials, sockets.
     pub fn census(&self) -> Census {
         self.registry().census()
+    }
+
+    /// What is asked after each run of a task, from now on.
+    pub(crate) fn set_audit(&self, audit: Option<Audit>) {
+        let audit = audit.map(|audit| (audit, Books::default()));
+        let old = std::mem::replace(&mut *self.audited(), audit);
+        // It may hold the last of a client, whose end is not for under a lock.
+        drop(old);
+    }
+
+    /// A task has run: writes down what has changed in the books.
+    pub(crate) fn audit(&self) {
+        let mut audited = self.audited();
+        let Some((audit, before)) = &mut *audited else { return };
+        let books = (audit(), self.census());
+        if books != *before {
+            before.clone_from(&books);
+            let (hosts, census) = books;
+            drop(audited);
+            self.record(What::Http(HttpLog::Books { hosts, census }));
+        }
+    }
+
+    fn audited(&self) -> MutexGuard<'_, Option<(Audit, Books)>> {
+        self.inner.audit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The socket that the task of the moment has opened last.
+    pub(crate) fn socket_of_this_task(&self) -> Option<u64> {
+        let registry = self.registry();
+        registry.opened.get(&registry.running).copied()
     }
 
     /// What the world is like for this client from now on.
@@ -255,7 +300,7 @@ impl Net for SimEnv {
         match result {
             Ok(stream) => {
                 let local = stream.local_addr()?;
-                self.registry().sockets += 1;
+                self.registry().opened(dial);
                 self.record(What::Socket(SocketLog::Opened { socket: dial, local }));
                 Ok(SimStream::new(stream, self.clone(), dial))
             }

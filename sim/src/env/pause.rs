@@ -36,12 +36,15 @@ impl<F: Future + Unpin> Future for OfProcess<F> {
         let paused = {
             let mut registry = this.env.registry();
             registry.wakers.insert(this.number, cx.waker().clone());
+            registry.running = this.number;
             registry.conditions.paused
         };
         if paused || this.spins() {
             return Poll::Pending;
         }
-        Pin::new(&mut this.future).poll(cx)
+        let poll = Pin::new(&mut this.future).poll(cx);
+        this.env.audit();
+        poll
     }
 }
 
@@ -75,6 +78,8 @@ const POLLS_MAX: u32 = 1000;
 
 impl<F> Drop for OfProcess<F> {
     fn drop(&mut self) {
-        self.env.registry().wakers.remove(&self.number);
+        let mut registry = self.env.registry();
+        registry.wakers.remove(&self.number);
+        registry.opened.remove(&self.number);
     }
 }

@@ -30,6 +30,9 @@ pub(super) struct Registry {
     /// Of the client's tasks: to be woken when the world changes for it.
     pub(super) wakers: BTreeMap<u64, Waker>,
     futures: u64,
+    /// The future that is polled now, and the socket that each has opened last.
+    pub(super) running: u64,
+    pub(super) opened: BTreeMap<u64, u64>,
 }
 
 /// What one client holds of the world at one time.
@@ -60,6 +63,12 @@ impl Registry {
         self.dials += 1;
         self.dialed += 1;
         self.dialed
+    }
+
+    /// A dial has become a socket.
+    pub(super) fn opened(&mut self, socket: u64) {
+        self.sockets += 1;
+        self.opened.insert(self.running, socket);
     }
 
     pub(super) fn next_future(&mut self) -> u64 {

@@ -51,7 +51,8 @@ struct Scheduled {
 /// Who has a reason to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Woken {
-    Acceptor(usize),
+    /// Of a host and a port.
+    Acceptor(usize, u16),
     Reader(EndId),
     Writer(EndId),
 }
@@ -60,8 +61,8 @@ pub(super) enum Woken {
 struct Host {
     ip: IpAddr,
     up: bool,
-    /// The port that is listened on, and who waits to be accepted.
-    listener: Option<(u16, VecDeque<EndId>)>,
+    /// The ports that are listened on, and who waits to be accepted at each.
+    listeners: BTreeMap<u16, VecDeque<EndId>>,
     next_port: u16,
     /// What it takes of a connection before somebody reads.
     window: u64,
@@ -97,7 +98,13 @@ impl Fabric {
         let index = self.hosts.len();
         let [.., high, low] = (index as u32 + 1).to_be_bytes();
         let ip = IpAddr::V4(Ipv4Addr::new(192, 168, high, low));
-        self.hosts.push(Host { ip, up: true, listener: None, next_port: PORT_FIRST, window: WINDOW_BYTES });
+        self.hosts.push(Host {
+            ip,
+            up: true,
+            listeners: BTreeMap::new(),
+            next_port: PORT_FIRST,
+            window: WINDOW_BYTES,
+        });
         index
     }
 
@@ -135,9 +142,9 @@ impl Fabric {
         self.go_down(now, host);
     }
 
-    /// Ends every socket of a host, and its listener; its peers are told. Then nothing is heard of it until it boots.
+    /// Ends every socket of a host, and its listeners; its peers are told. Then nothing is heard of it until it boots.
     pub(super) fn go_down(&mut self, now: Timestamp, host: usize) {
-        self.hosts[host].listener = None;
+        self.hosts[host].listeners.clear();
         for index in 0..self.ends.len() {
             let (id, end) = (EndId(index), &self.ends[index]);
             if end.host != host || matches!(end.state, State::Dead(_) | State::Idle) {
@@ -156,12 +163,11 @@ impl Fabric {
     }
 
     pub(super) fn listen(&mut self, host: usize, port: u16) {
-        self.hosts[host].listener = Some((port, VecDeque::new()));
+        self.hosts[host].listeners.insert(port, VecDeque::new());
     }
 
-    pub(super) fn accept(&mut self, host: usize) -> Option<EndId> {
-        let (_, waiting) = self.hosts[host].listener.as_mut()?;
-        let id = waiting.pop_front()?;
+    pub(super) fn accept(&mut self, host: usize, port: u16) -> Option<EndId> {
+        let id = self.hosts[host].listeners.get_mut(&port)?.pop_front()?;
         self.ends[id.0].held = true;
         Some(id)
     }
@@ -423,12 +429,12 @@ impl Fabric {
     /// A SYN has come.
     fn is_dialed(&mut self, now: Timestamp, id: EndId) {
         let (host, port) = (self.ends[id.0].host, self.ends[id.0].addr.port());
-        let Some((_, waiting)) = self.hosts[host].listener.as_mut().filter(|(open, _)| *open == port) else {
+        let Some(waiting) = self.hosts[host].listeners.get_mut(&port) else {
             return self.send(now, Packet { from: id, kind: Kind::Reset });
         };
         waiting.push_back(id);
         self.ends[id.0].state = State::Open;
-        self.woken.push(Woken::Acceptor(host));
+        self.woken.push(Woken::Acceptor(host, port));
         self.send(now, Packet { from: id, kind: Kind::SynAck });
     }
 }

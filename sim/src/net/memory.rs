@@ -34,7 +34,7 @@ struct Shared {
     /// By end: who reads and who writes.
     readers: Vec<Option<Waker>>,
     writers: Vec<Option<Waker>>,
-    acceptors: BTreeMap<usize, Waker>,
+    acceptors: BTreeMap<(usize, u16), Waker>,
     /// Whoever drives the network, and when it looks next.
     driver: Option<Waker>,
     looks_at: Option<Timestamp>,
@@ -101,7 +101,7 @@ impl Network {
         let mut wakers = Vec::new();
         for woken in shared.fabric.take_woken() {
             wakers.extend(match woken {
-                Woken::Acceptor(host) => shared.acceptors.remove(&host),
+                Woken::Acceptor(host, port) => shared.acceptors.remove(&(host, port)),
                 Woken::Reader(id) => shared.readers.get_mut(id.0).and_then(Option::take),
                 Woken::Writer(id) => shared.writers.get_mut(id.0).and_then(Option::take),
             });
@@ -158,7 +158,7 @@ impl Host {
 
     pub(crate) fn listen(&self, port: u16) -> Listener {
         self.network.act(|fabric, _| fabric.listen(self.index, port));
-        Listener { host: self.clone() }
+        Listener { host: self.clone(), port }
     }
 
     /// Dials. A dial that is dropped is given up.
@@ -195,17 +195,18 @@ impl Host {
 /// Accepts connections of one port.
 pub(crate) struct Listener {
     host: Host,
+    port: u16,
 }
 
 impl Listener {
     pub(crate) async fn accept(&self) -> (Stream, SocketAddr) {
         let network = &self.host.network;
         poll_fn(|cx| {
-            if let Some(id) = network.act(|fabric, _| fabric.accept(self.host.index)) {
+            if let Some(id) = network.act(|fabric, _| fabric.accept(self.host.index, self.port)) {
                 let peer = network.act(|fabric, _| fabric.peer_addr(id));
                 return Poll::Ready((Stream::new(network.clone(), id), peer));
             }
-            network.lock().acceptors.insert(self.host.index, cx.waker().clone());
+            network.lock().acceptors.insert((self.host.index, self.port), cx.waker().clone());
             Poll::Pending
         })
         .await

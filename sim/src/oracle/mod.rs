@@ -14,6 +14,7 @@ mod fleet;
 mod guards;
 mod heartbeat;
 mod hostile;
+mod http;
 mod lifecycle;
 mod limits;
 mod liveness;
@@ -36,7 +37,7 @@ use hpx_transport::env::Timestamp;
 use crate::{
     dialect::Dialect,
     plan::{ClientPlan, Plan},
-    trace::Entry,
+    trace::{Entry, Place, What},
 };
 
 /// One invariant, watched.
@@ -129,11 +130,19 @@ pub struct Verdict {
 
 /// All oracles of a run.
 pub(crate) struct Bench {
+    /// Those of WebSocket clients.
     seats: Vec<(Box<dyn Oracle>, Judge)>,
+    /// WebSocket clients come first.
+    clients: usize,
+    http: Option<http::HttpBench>,
 }
 
 impl Bench {
     pub(crate) fn new(plan: &Arc<Plan>, dialect: &Arc<dyn Dialect>) -> Self {
+        let http = (!plan.http.is_empty()).then(|| http::HttpBench::new(plan));
+        if plan.clients.is_empty() {
+            return Self { seats: Vec::new(), clients: 0, http };
+        }
         let clients = plan.clients.iter().map(ClientPlan::for_oracles).collect();
         let plan = &Arc::new(Plan { clients, ..Plan::clone(plan) });
         let oracles: Vec<Box<dyn Oracle>> = vec![
@@ -162,10 +171,18 @@ impl Bench {
             Box::new(liveness::OtherAddress::new(plan)),
             Box::new(reference::Reference::new(plan)),
         ];
-        Self { seats: oracles.into_iter().map(|oracle| (oracle, Judge::default())).collect() }
+        let seats = oracles.into_iter().map(|oracle| (oracle, Judge::default())).collect();
+        Self { seats, clients: plan.clients.len(), http }
     }
 
     pub(crate) fn observe(&mut self, entry: &Entry) {
+        if let Some(http) = &mut self.http {
+            http.observe(entry);
+        }
+        let is_others = matches!(entry.place, Place::Client(client) if client >= self.clients);
+        if is_others || matches!(entry.what, What::Web(_)) {
+            return;
+        }
         for (oracle, judge) in &mut self.seats {
             oracle.observe(entry, judge);
         }
@@ -183,7 +200,12 @@ impl Bench {
             armed: judge.armed,
             violations: judge.violations.clone(),
         };
-        self.seats.iter().map(verdict).collect()
+        let of_http = self.http.iter().flat_map(http::HttpBench::seats).map(|(card, judge)| Verdict {
+            card,
+            armed: judge.armed,
+            violations: judge.violations.clone(),
+        });
+        self.seats.iter().map(verdict).chain(of_http).collect()
     }
 }
 

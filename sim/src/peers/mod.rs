@@ -5,3 +5,4 @@ mod cutting;
 pub(crate) mod exchange;
 mod pipe;
 pub(crate) mod tls;
+pub(crate) mod web;

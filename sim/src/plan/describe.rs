@@ -67,6 +67,24 @@ pub(crate) fn describe(plan: &Plan) -> String {
             config.close_timeout_ms
         );
     }
+    for (index, client) in plan.http.iter().enumerate() {
+        let config = &client.config;
+        let _ = writeln!(
+            out,
+            "  client {}: HTTP from {:.1} s, {} ms away, {:?}, {} host(s); {} steps, over at {:.1} s; {} connections, {} to a \
+             host, idle {} ms",
+            plan.clients.len() + index,
+            seconds(client.start_ms),
+            client.latency_ms,
+            config.protocol,
+            client.origins.len(),
+            client.script.len(),
+            seconds(client.script.last().map_or(0, |step| step.at_ms)),
+            config.open_total_max,
+            config.open_per_host_max,
+            config.idle_timeout_ms,
+        );
+    }
     for fault in &plan.faults {
         let _ = writeln!(out, "  {:<28} {:<12} {}", begins(fault), lasts(fault), describe_fault(fault));
     }
@@ -120,6 +138,7 @@ pub(crate) fn describe_fault(fault: &Fault) -> String {
             format!("the exchange answers upgrades of {whom} with {status}{hint}")
         }
         FaultKind::Misbehave(behaviour) => format!("the exchange, towards {whom}: {behaviour:?}"),
+        FaultKind::Serve { how, nth } => format!("HTTP hosts, towards {whom}, each {nth}. request: {how:?}"),
         FaultKind::Dribble { bytes } => format!("sockets of {whom} move {bytes} byte(s) at a time"),
         FaultKind::PartialWrites { bytes } => format!("sockets of {whom} take {bytes} byte(s) at a time"),
         FaultKind::Throttle { bytes_per_s } => format!("sockets of {whom} move {bytes_per_s} bytes a second"),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::http::HttpBehaviour;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -129,6 +130,13 @@ pub enum FaultKind {
     },
     /// The exchange breaks the protocol, or nearly, on connections that begin while it lasts.
     Misbehave(Behaviour),
+    /// HTTP hosts misbehave.
+    Serve {
+        /// How.
+        how: HttpBehaviour,
+        /// With each so many-th request of a connection.
+        nth: u32,
+    },
     /// Sockets take and give a few bytes at a time.
     Dribble {
         /// How many.
@@ -314,7 +322,7 @@ pub enum Behaviour {
 }
 
 /// The kinds of fault that are counted, those in a client's script among them.
-pub const FAULT_NAMES: [&str; 25] = [
+pub const FAULT_NAMES: [&str; 26] = [
     "partition",
     "hold",
     "crash",
@@ -323,6 +331,7 @@ pub const FAULT_NAMES: [&str; 25] = [
     "accept-then-close",
     "refuse",
     "misbehave",
+    "serve",
     "dribble",
     "partial-writes",
     "throttle",
@@ -381,6 +390,7 @@ impl FaultKind {
             Self::AcceptThenClose { .. } => "accept-then-close",
             Self::Refuse { .. } => "refuse",
             Self::Misbehave(_) => "misbehave",
+            Self::Serve { .. } => "serve",
             Self::Dribble { .. } => "dribble",
             Self::PartialWrites { .. } => "partial-writes",
             Self::Throttle { .. } => "throttle",

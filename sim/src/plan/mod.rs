@@ -7,6 +7,7 @@ mod describe;
 mod draw;
 mod expected;
 mod fault;
+pub(crate) mod http;
 mod read;
 
 use std::time::Duration;
@@ -19,12 +20,13 @@ pub(crate) use self::{
     expected::is_for_good,
 };
 pub use self::{
-    draw::Preset,
+    draw::{Preset, Work},
     expected::{Expected, Fate},
     fault::{
         Anchor, Behaviour, ConnectFault, CutHow, DnsFault, FAULT_NAMES, Fault, FaultKind, Moment, Stage,
         Target, TlsFault, Until, Way, When,
     },
+    http::{HttpBehaviour, HttpConfigPlan, HttpOp, HttpPlan, HttpStep, OriginPlan, Spoken},
     read::PlanError,
 };
 
@@ -46,6 +48,9 @@ pub struct Plan {
     pub push_every_ms: u64,
     /// One host and one connection each.
     pub clients: Vec<ClientPlan>,
+    /// HTTP clients, each on a host of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpPlan>,
     /// What happens to the world.
     pub faults: Vec<Fault>,
 }
@@ -251,6 +256,16 @@ impl Plan {
         serde_json::to_string_pretty(self).expect("a plan has a JSON form")
     }
 
+    /// Hosts of clients, of either kind.
+    pub(crate) fn hosts(&self) -> usize {
+        self.clients.len() + self.http.len()
+    }
+
+    /// The HTTP client of this number.
+    pub(crate) fn http_client(&self, client: usize) -> Option<&HttpPlan> {
+        self.http.get(client.checked_sub(self.clients.len())?)
+    }
+
     pub(crate) fn tick(&self) -> Duration {
         Duration::from_millis(self.tick_ms)
     }
@@ -319,7 +334,13 @@ impl Plan {
     pub(crate) fn end_ms(&self) -> u64 {
         let last_step = self.clients.iter().flat_map(|client| &client.script).map(|step| step.at_ms).max();
         let close = self.clients.iter().map(|client| client.config.close_timeout_ms).max();
-        let last = last_step.unwrap_or(0).max(self.settle_ms);
+        let of_http = |client: &HttpPlan| {
+            let last = client.script.last().map_or(0, |step| step.at_ms);
+            // Calls in progress run to their end, and close waits for them.
+            last + client.config.request_timeout_ms + client.config.body_timeout_ms * 4
+        };
+        let http = self.http.iter().map(of_http).max().unwrap_or(0);
+        let last = last_step.unwrap_or(0).max(self.settle_ms).max(http);
         last + close.unwrap_or(0) + 10 * self.tick_ms + 100
     }
 }

@@ -65,7 +65,14 @@ impl Plan {
         rule((1..=60_000).contains(&self.tick_ms), "tick_ms", "must lie between 1 and 60000")?;
         rule(self.push_every_ms >= 1, "push_every_ms", "must be at least 1")?;
         rule(self.settle_ms >= self.heal_ms, "settle_ms", "must not lie before heal_ms")?;
-        rule((1..=1024).contains(&self.clients.len()), "clients", "must name 1 to 1024 clients")?;
+        rule(
+            (1..=1024).contains(&self.hosts()),
+            "clients",
+            "must name 1 to 1024 clients, with those of http",
+        )?;
+        for (index, client) in self.http.iter().enumerate() {
+            client.check().map_err(|(path, text)| (format!("http[{index}].{path}"), text))?;
+        }
         for (index, client) in self.clients.iter().enumerate() {
             let path = format!("clients[{index}]");
             let moves = |bytes: Option<u64>, field: &str| {
@@ -89,7 +96,7 @@ impl Plan {
         }
         for (index, fault) in self.faults.iter().enumerate() {
             let path = format!("faults[{index}]");
-            let known = |client: usize| client < self.clients.len();
+            let known = |client: usize| client < self.hosts();
             if let Target::Client(client) = fault.target {
                 rule(known(client), &format!("{path}.target"), "names no client of this plan")?;
             }
@@ -104,8 +111,9 @@ impl Plan {
             let forever = fault.until == Until::Never && !fault.kind.is_instant();
             let own = matches!(fault.target, Target::Client(_)) && !fault.kind.is_of_the_machine();
             rule(!forever || own, &format!("{path}.until"), "must end, unless it strikes one client alone")?;
-            let secure =
-                self.clients.iter().enumerate().any(|(client, plan)| plan.tls && fault.concerns(client));
+            let of_http = |client: &super::HttpPlan| client.origins.iter().any(|origin| origin.tls);
+            let tls = self.clients.iter().map(|client| client.tls).chain(self.http.iter().map(of_http));
+            let secure = tls.enumerate().any(|(client, tls)| tls && fault.concerns(client));
             let strikes = secure || !matches!(fault.kind, FaultKind::Tls(_));
             rule(
                 strikes,
@@ -169,6 +177,7 @@ fn check_kind(kind: &FaultKind) -> Result<(), &'static str> {
         FaultKind::Misbehave(Behaviour::Slowloris { every_ms }) => {
             rule(every_ms >= 1, "must wait at least 1 ms between bytes")
         }
+        FaultKind::Serve { nth, .. } => rule(nth >= 1, "must strike with each nth request: nth is not 0"),
         FaultKind::ClockSkew { ppm } => {
             rule((-500_000..=1_000_000).contains(&ppm), "must lie between half and twice the speed")
         }

@@ -17,7 +17,7 @@ pub(crate) fn lanes(plan: &Plan, entries: &[Entry]) -> String {
     let mut out = String::new();
     // A String takes every write.
     let _ = writeln!(out, "{:<18}{}", "", axis(end_ms));
-    for client in 0..plan.clients.len() {
+    for client in 0..plan.hosts() {
         let _ = writeln!(out, "{:<18}{}", format!("client {client}"), client_lane(client, entries, &column));
     }
     for name in crate::plan::FAULT_NAMES {

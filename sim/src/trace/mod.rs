@@ -4,6 +4,7 @@
 //! invert by one tick, so whoever compares them allows for that.
 
 mod digest;
+mod http;
 mod lanes;
 mod recorder;
 mod render;
@@ -17,7 +18,10 @@ use hpx_transport::{
     websocket::{ConnectionState, Event},
 };
 
-pub use self::digest::Digests;
+pub use self::{
+    digest::Digests,
+    http::{HttpLog, HttpOutcome, WebLog},
+};
 pub(crate) use self::{
     lanes::lanes,
     recorder::Recorder,
@@ -63,6 +67,10 @@ pub enum What {
     Work(WorkLog),
     /// A fault began or ended.
     Fault(FaultLog),
+    /// An HTTP client.
+    Http(HttpLog),
+    /// The HTTP hosts.
+    Web(WebLog),
 }
 
 /// What the exchange saw and did. `conn` numbers its connections through the whole run.

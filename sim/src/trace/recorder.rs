@@ -69,6 +69,10 @@ impl Recorder {
         self.write(Place::Exchange, What::Server(log));
     }
 
+    pub(crate) fn web(&self, log: super::WebLog) {
+        self.write(Place::Exchange, What::Web(log));
+    }
+
     pub(crate) fn world(&self, log: super::FaultLog) {
         self.write(Place::World, What::Fault(log));
     }

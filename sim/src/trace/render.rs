@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use hpx_transport::{env::Timestamp, websocket::Event};
 
-use super::{Entry, FaultLog, Outcome, Place, ServerLog, SocketLog, TaskLog, What, WorkLog};
+use super::{
+    Entry, FaultLog, HttpLog, HttpOutcome, Outcome, Place, ServerLog, SocketLog, TaskLog, WebLog, What,
+    WorkLog,
+};
 
 /// The lines of what matters: events, faults, outcomes, the exchange's doings.
 pub(crate) fn story(entries: &[Entry]) -> String {
@@ -67,6 +70,8 @@ fn line(entry: &Entry) -> Option<String> {
         What::Task(TaskLog::Spun { polls }) => format!("SPINS: {polls} polls for nothing"),
         What::Task(TaskLog::Ended { name }) => format!("task {name} has ended"),
         What::Task(_) => return None,
+        What::Http(log) => http_line(log)?,
+        What::Web(log) => web_line(log)?,
         What::Socket(SocketLog::DialFailed { socket, error }) => format!("dial {socket} failed: {error}"),
         What::Socket(SocketLog::DialAbandoned { socket }) => format!("dial {socket} was given up"),
         What::Socket(SocketLog::Dialing { socket }) => format!("dial {socket}"),
@@ -103,6 +108,38 @@ fn server_line(log: &ServerLog) -> Option<String> {
         }
         ServerLog::Frozen { conn } => format!("connection {conn} is cut off"),
         ServerLog::Gone { conn, why } => format!("connection {conn} is over: {why}"),
+        _ => return None,
+    })
+}
+
+fn http_line(log: &HttpLog) -> Option<String> {
+    Some(match log {
+        HttpLog::Called { label, origin } => format!("asks host {origin} for {label}"),
+        HttpLog::Head { label, conn, status } => format!("{label}: {status} over connection {conn}"),
+        HttpLog::Ended { label, outcome: HttpOutcome::Failed { kind, delivery, .. } } => {
+            format!("{label} failed: {kind:?}, {delivery:?}")
+        }
+        HttpLog::Ended { label, outcome } => format!("{label} is over: {outcome:?}"),
+        HttpLog::Event(event) => format!("* {event:?}"),
+        HttpLog::Drained => "drains its pool".to_owned(),
+        HttpLog::CloseCalled => "calls close".to_owned(),
+        HttpLog::CloseReturned { .. } => "close has returned".to_owned(),
+        HttpLog::Dropped => "drops its client".to_owned(),
+        HttpLog::Residue(census) if census.is_empty() => "nothing is left".to_owned(),
+        HttpLog::Residue(census) => format!("LEFT OVER: {census:?}"),
+        HttpLog::Started | HttpLog::Owns { .. } | HttpLog::Books { .. } => return None,
+    })
+}
+
+fn web_line(log: &WebLog) -> Option<String> {
+    Some(match log {
+        WebLog::Accepted { conn, client, port } => format!("port {port} accepts {conn} of client {client}"),
+        WebLog::Executed { conn, label, .. } => format!("{conn} executes {label}"),
+        WebLog::Answered { conn, label } => format!("{conn} has answered {label}"),
+        WebLog::Pipelined { conn } => format!("{conn} is asked before it has answered"),
+        WebLog::Leaving { conn, why } => format!("{conn} takes no more: {why}"),
+        WebLog::Secured { conn, resumed: true } => format!("{conn} has resumed a session"),
+        WebLog::Gone { conn } => format!("{conn} is over"),
         _ => return None,
     })
 }

@@ -46,7 +46,7 @@ impl Triggers {
         });
         Self {
             anchors: anchors.collect(),
-            clients: vec![Course::default(); plan.clients.len()],
+            clients: vec![Course::default(); plan.hosts()],
             owners: Vec::new(),
         }
     }

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{CLIENT_PREFIX, EXCHANGE, Platform, url};
+use super::{CLIENT_PREFIX, EXCHANGE, Peers, Platform, url};
 use crate::{
     env::SimEnv,
     net::{
@@ -25,7 +25,7 @@ use crate::{
         memory::{Host, Network},
         ms,
     },
-    peers::exchange::{Exchange, PORT},
+    peers::exchange::PORT,
     plan::Plan,
     trace::Recorder,
     workload::{self, Kit},
@@ -49,7 +49,7 @@ pub(super) fn clock(runtime: &Runtime) -> SimClock {
 
 pub(super) struct Memory {
     ground: Ground,
-    exchange: Exchange,
+    peers: Peers,
     host: Host,
     clients: Vec<Host>,
     envs: Vec<SimEnv>,
@@ -75,7 +75,7 @@ impl Memory {
         plan: &Plan,
         kit: &Kit,
         recorder: &Recorder,
-        exchange: &Exchange,
+        peers: &Peers,
     ) -> Self {
         let (clients, envs, host, ground) = {
             let _inside = runtime.enter();
@@ -100,15 +100,24 @@ impl Memory {
                 clients.push(own);
                 envs.push(env);
             }
+            for (index, client) in plan.http.iter().enumerate() {
+                let index = plan.clients.len() + index;
+                let own = network.host();
+                recorder.name(&format!("{CLIENT_PREFIX}{index}"), own.ip());
+                network.set_latency(&host, &own, ms(client.latency_ms));
+                let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Memory(own.clone()), true);
+                env.set_stops(plan.stops(index));
+                let run = workload::http::run(env.clone(), client.clone(), index);
+                runtime.spawn(env.of_process(Box::pin(run)));
+                clients.push(own);
+                envs.push(env);
+            }
             let alarm = Box::pin(sleep_until(Instant::now()));
-            (
-                clients,
-                envs,
-                host,
-                Ground { clock: recorder.clock(), recorder: recorder.clone(), network, serving: None, alarm },
-            )
+            let (clock, recorder) = (recorder.clock(), recorder.clone());
+            let ground = Ground { clock, recorder, network, serving: None, alarm };
+            (clients, envs, host, ground)
         };
-        let mut memory = Self { ground, exchange: exchange.clone(), host, clients, envs, runtime };
+        let mut memory = Self { ground, peers: peers.clone(), host, clients, envs, runtime };
         memory.bounce();
         memory
     }
@@ -141,8 +150,9 @@ impl Platform for Memory {
     fn bounce(&mut self) {
         let _inside = self.runtime.enter();
         self.host.boot();
-        let listener = Listener::Memory(self.host.listen(PORT));
-        self.ground.serving = Some(Box::pin(self.exchange.clone().serve(listener)));
+        let listen = |port| Listener::Memory(self.host.listen(port));
+        let web = self.peers.web.ports().map(|port| (port, listen(port))).collect();
+        self.ground.serving = Some(Box::pin(self.peers.clone().serve(listen(PORT), web)));
     }
 
     fn change_link(&mut self, client: usize, change: LinkChange) {

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use hpx_transport::env::Timestamp;
 use turmoil::net::TcpListener;
 
-use super::{CLIENT_PREFIX, EXCHANGE, Platform, url};
+use super::{CLIENT_PREFIX, EXCHANGE, Peers, Platform, url};
 use crate::{
     env::SimEnv,
     net::{LinkChange, Listener, Wire, ms},
-    peers::exchange::{Exchange, PORT},
+    peers::exchange::PORT,
     plan::Plan,
     trace::Recorder,
     workload::{self, Kit},
@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) struct Turmoil {
     recorder: Recorder,
-    exchange: Exchange,
+    peers: Peers,
     sim: turmoil::Sim<'static>,
     envs: Vec<SimEnv>,
     /// Clients whose line is cut.
@@ -27,7 +27,7 @@ pub(super) struct Turmoil {
 }
 
 impl Turmoil {
-    pub(super) fn build(plan: &Plan, kit: &Kit, recorder: &Recorder, exchange: &Exchange) -> Self {
+    pub(super) fn build(plan: &Plan, kit: &Kit, recorder: &Recorder, peers: &Peers) -> Self {
         let mut sim = turmoil::Builder::new()
             .epoch(SystemTime::UNIX_EPOCH)
             .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
@@ -38,12 +38,17 @@ impl Turmoil {
             .tcp_capacity(TCP_SEGMENTS)
             .rng_seed(plan.seed)
             .build();
-        let host = exchange.clone();
+        let host = peers.clone();
         sim.host(EXCHANGE, move || {
-            let exchange = host.clone();
+            let peers = host.clone();
             async move {
-                let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-                Ok(exchange.serve(Listener::Turmoil(listener)).await?)
+                let listen = async |port| TcpListener::bind(("0.0.0.0", port)).await.map(Listener::Turmoil);
+                let exchange = listen(PORT).await?;
+                let mut web = Vec::new();
+                for port in peers.web.ports() {
+                    web.push((port, listen(port).await?));
+                }
+                Ok(peers.serve(exchange, web).await?)
             }
         });
         recorder.name(EXCHANGE, sim.lookup(EXCHANGE));
@@ -64,8 +69,23 @@ impl Turmoil {
             recorder.name(&name, sim.lookup(name.as_str()));
             sim.set_link_latency(EXCHANGE, name.as_str(), ms(client.latency_ms));
         }
+        for (index, client) in plan.http.iter().enumerate() {
+            let index = plan.clients.len() + index;
+            let name = name(index);
+            let env = SimEnv::new(index, plan.seed, recorder.clone(), Wire::Turmoil, true);
+            env.set_stops(plan.stops(index));
+            envs.push(env.clone());
+            let client_plan = client.clone();
+            sim.client(name.as_str(), async move {
+                let run = workload::http::run(env.clone(), client_plan, index);
+                env.of_process(Box::pin(run)).await;
+                Ok(())
+            });
+            recorder.name(&name, sim.lookup(name.as_str()));
+            sim.set_link_latency(EXCHANGE, name.as_str(), ms(client.latency_ms));
+        }
         let cut = vec![false; envs.len()];
-        Self { recorder: recorder.clone(), exchange: exchange.clone(), sim, envs, cut, dark: false }
+        Self { recorder: recorder.clone(), peers: peers.clone(), sim, envs, cut, dark: false }
     }
 }
 
@@ -113,7 +133,7 @@ impl Platform for Turmoil {
                 self.cut[client] = true;
                 self.sim.partition(EXCHANGE, name.as_str());
                 // turmoil alone would leave a stream alive in the direction that happened to lose nothing.
-                self.exchange.freeze_open(client);
+                self.peers.exchange.freeze_open(client);
             }
             LinkChange::Repair => {
                 self.cut[client] = false;

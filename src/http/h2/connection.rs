@@ -159,6 +159,8 @@ pub(crate) struct Task {
     first: usize,
     /// What the pool was told.
     limit: usize,
+    /// By the pool: no more requests come.
+    is_let_go: bool,
 }
 
 impl Task {
@@ -190,6 +192,7 @@ impl Task {
             streams_max: settings.streams_max,
             first,
             limit,
+            is_let_go: false,
         };
         (Handle { send, shared }, task, limit)
     }
@@ -201,7 +204,7 @@ impl Task {
         outside: Arc<dyn Outside>,
         memory: &HostMemory,
     ) -> bool {
-        let mut alarm = outside.alarm();
+        let (mut alarm, mut goodbye) = (outside.alarm(), None);
         poll_fn(|cx| {
             // Bounded: a turn is followed by another only if a ping or a setting was handed over, or a deadline has come.
             loop {
@@ -214,7 +217,16 @@ impl Task {
                     Next::Again => true,
                     Next::Wait => {
                         let at = self.ponger.poll_timeout(now, self.has_streams());
-                        alarm.poll_at(cx, at).is_ready()
+                        // A peer that reads nothing is not told for ever.
+                        if self.is_let_go && !self.has_streams() {
+                            let by = *goodbye.get_or_insert(now + GOODBYE_MAX);
+                            if now >= by {
+                                return Poll::Ready(false);
+                            }
+                            alarm.poll_at(cx, Some(at.map_or(by, |at| at.min(by)))).is_ready()
+                        } else {
+                            alarm.poll_at(cx, at).is_ready()
+                        }
                     }
                 };
                 if !again {
@@ -234,6 +246,7 @@ impl Task {
         now: Timestamp,
     ) -> Poll<()> {
         if self.shared.inbox.poll_next(cx).is_ready() {
+            self.is_let_go = true;
             self.probe = None;
         }
         let conn = pin!(&mut self.conn).poll(cx);
@@ -337,5 +350,7 @@ impl Drop for Task {
     }
 }
 
+/// How long a connection that the pool has let go of, and that nobody uses, may take to say so.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Longer than any run of a process.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

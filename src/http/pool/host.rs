@@ -121,7 +121,8 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
     /// A dial is over. Its owner, if it waits still, may dial again if need be: what it dialed may have served another.
     pub(super) fn end_dial(&mut self, ticket: u64) {
         self.dialing -= 1;
-        if let Some(waiter) = self.line.get_mut(&ticket) {
+        // One that came back to its place may have been allowed another meanwhile, which it keeps.
+        if let Some(waiter) = self.line.get_mut(&ticket).filter(|waiter| waiter.dial == Dial::Begun) {
             waiter.dial = Dial::No;
         }
     }

@@ -114,8 +114,9 @@ struct Inner<K: PoolKey, C: Connection> {
     epoch: AtomicU64,
     closed: AtomicBool,
     queue: Mutex<Queue<K, C>>,
-    /// The reaper has found nothing idle and sleeps.
-    reaper_sleeps: AtomicBool,
+    rules: Rules,
+    /// When the reaper looks next, in nanoseconds: when the first grows too old.
+    reaps_at: AtomicU64,
     reaper: Mutex<Option<Waker>>,
 }
 
@@ -164,7 +165,8 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
             epoch: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             queue: Mutex::new(Queue { starved: VecDeque::new(), reclaimed: Vec::new(), drained: Vec::new() }),
-            reaper_sleeps: AtomicBool::new(false),
+            rules,
+            reaps_at: AtomicU64::new(reaper::NEVER),
             reaper: Mutex::new(None),
         };
         Ok(Self { owner: Arc::new(Owner { inner: Arc::new(inner) }) })
@@ -338,6 +340,7 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
     /// A connection comes back from its user, still good.
     fn give_back(&self, host: &HostRef<K, C>, stored: HostStored<K, C>) {
         let shard = &self.shards[host.shard];
+        let expires = self.rules.expires(stored.since, stored.born);
         let kept = shard.0.lock().keep(host.host, stored, &self.permits);
         match kept {
             Some(stored) => {
@@ -347,7 +350,7 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
                 });
             }
             // Somebody may want its place, and its age counts from now.
-            None => self.look_around(),
+            None => self.look_around(expires),
         }
     }
 
@@ -359,13 +362,24 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
         }
     }
 
-    fn look_around(&self) {
+    fn look_around(&self, expires: Timestamp) {
         if self.permits.starving() > 0 {
             self.feed();
         }
-        if self.reaper_sleeps.load(Ordering::Acquire) {
-            self.wake_reaper();
+        self.reap_at(expires);
+    }
+
+    /// The reaper is to look by then.
+    fn reap_at(&self, at: Timestamp) {
+        if at.as_nanos() < self.reaps_at.load(Ordering::Acquire) {
+            self.reap_sooner(at);
         }
+    }
+
+    #[cold]
+    fn reap_sooner(&self, at: Timestamp) {
+        self.reaps_at.fetch_min(at.as_nanos(), Ordering::SeqCst);
+        self.wake_reaper();
     }
 
     /// Changes the shard of a host, and does what is left when the lock is gone.
@@ -399,8 +413,8 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
         if self.permits.starving() > 0 {
             self.feed();
         }
-        if idled && self.reaper_sleeps.load(Ordering::Acquire) {
-            self.wake_reaper();
+        if let Some(expires) = idled {
+            self.reap_at(expires);
         }
     }
 
@@ -486,7 +500,6 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
     }
 
     fn wake_reaper(&self) {
-        self.reaper_sleeps.store(false, Ordering::Release);
         let waker = self.reaper.lock().take();
         if let Some(waker) = waker {
             waker.wake();

@@ -12,6 +12,9 @@ use crate::{
     sync::{Ordering, Weak},
 };
 
+/// When it is to look where nothing is idle.
+pub(super) const NEVER: u64 = u64::MAX;
+
 /// Closes what has been idle for too long, when it is time. While nothing is idle it has no timer; it ends with the pool.
 pub(crate) struct Reaper<K: PoolKey, C: Connection> {
     inner: Weak<Inner<K, C>>,
@@ -25,36 +28,33 @@ impl<K: PoolKey, C: Connection> Reaper<K, C> {
     /// Runs until the pool is closed.
     pub(crate) async fn run<E: Clock>(self, clock: E) {
         let mut timer = pin!(clock.timer());
-        let mut deadline = None;
-        poll_fn(|cx| self.poll(cx, &clock, timer.as_mut(), &mut deadline)).await;
+        poll_fn(|cx| self.poll(cx, &clock, timer.as_mut())).await;
     }
 
-    fn poll<E: Clock>(
-        &self,
-        cx: &mut Context<'_>,
-        clock: &E,
-        mut timer: Pin<&mut E::Timer>,
-        deadline: &mut Option<Timestamp>,
-    ) -> Poll<()> {
-        // Order matters: the waker first. Whoever makes something idle, or closes the pool, after the look below finds it.
+    fn poll<E: Clock>(&self, cx: &mut Context<'_>, clock: &E, mut timer: Pin<&mut E::Timer>) -> Poll<()> {
+        // Order matters: the waker first. Whoever asks for an earlier look, or closes the pool, after the look below finds it.
         let Some(inner) = self.inner.upgrade() else { return Poll::Ready(()) };
         let old = inner.reaper.lock().replace(cx.waker().clone());
         drop(old);
-        // Bounded: a deadline that has come is replaced by a later one.
+        // Bounded: a time that has come is replaced by a later one.
         loop {
             if inner.is_closed() {
                 return Poll::Ready(());
             }
-            let now = clock.now();
-            if deadline.is_none_or(|at| now >= at) {
-                inner.reaper_sleeps.store(true, Ordering::SeqCst);
-                *deadline = inner.expire(now);
-                if deadline.is_some() {
-                    inner.reaper_sleeps.store(false, Ordering::SeqCst);
-                }
+            let at = inner.reaps_at.load(Ordering::SeqCst);
+            if at == NEVER {
+                return Poll::Pending;
             }
-            let Some(at) = *deadline else { return Poll::Pending };
-            timer.as_mut().arm(at);
+            let now = clock.now();
+            if now.as_nanos() >= at {
+                // Order matters: what becomes idle during the look asks for the next, and the earliest is kept.
+                inner.reaps_at.store(NEVER, Ordering::SeqCst);
+                if let Some(next) = inner.expire(now) {
+                    inner.reaps_at.fetch_min(next.as_nanos(), Ordering::SeqCst);
+                }
+                continue;
+            }
+            timer.as_mut().arm(Timestamp::from_nanos(at));
             if timer.as_mut().poll_expired(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -46,8 +46,8 @@ pub(super) struct Effects<C, H, A> {
     pub(super) drop_shared: Vec<(Arc<C>, H)>,
     /// Hosts where a dial is wanted and the pool as a whole is full: to be queued.
     pub(super) starved: Vec<A>,
-    /// Something became idle.
-    pub(super) idled: bool,
+    /// Something became idle, and is too old then.
+    pub(super) idled: Option<Timestamp>,
 }
 
 impl<C, H, A> Effects<C, H, A> {
@@ -58,7 +58,7 @@ impl<C, H, A> Effects<C, H, A> {
             drop_own: Vec::new(),
             drop_shared: Vec::new(),
             starved: Vec::new(),
-            idled: false,
+            idled: None,
         }
     }
 }
@@ -207,8 +207,8 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
             self.pump(host, permits, effects);
             return;
         }
+        effects.idled = Some(self.rules.expires(stored.since, stored.born));
         entry.idle.push_back(stored);
-        effects.idled = true;
         let is_over = self.credit.entered(permits);
         self.trim(host, is_over, effects);
     }
@@ -257,7 +257,9 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
 
     /// A shared connection has no stream: who waits takes it, or it is idle.
     fn rested(&mut self, host: usize, id: u64, permits: &Permits, effects: &mut Effects<C, H, A>) {
-        effects.idled = true;
+        let rules = self.rules;
+        let of_host = self.hosts[host].shared.iter().find(|shared| shared.id == id);
+        effects.idled = of_host.map(|shared| rules.expires(shared.since, shared.born));
         let is_over = self.credit.entered(permits);
         self.pump(host, permits, effects);
         if self.hosts[host].resting().any(|shared| shared.id == id) {
@@ -326,6 +328,11 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         if let Some(error) = error
             && let Some(mut waiter) = entry.line.remove(&ticket)
         {
+            if waiter.dial == Dial::Allowed {
+                entry.dialing -= 1;
+                entry.open -= 1;
+                permits.release();
+            }
             effects.wake.extend(waiter.waker.take());
             waiter.given = Some(Given::Failed(error));
             entry.given.insert(ticket, waiter);

@@ -9,6 +9,7 @@ use hpx_transport::tls::TlsConfig;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
+    server::StoresServerSessions,
     time_provider::TimeProvider,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -50,12 +51,34 @@ impl Identity {
         socket: Socket,
         fault: Option<TlsFault>,
     ) -> io::Result<TlsStream<Cutting>> {
-        let config = if fault == Some(TlsFault::BadCertificate) { &self.unknown } else { &self.trusted };
-        let cut = match fault {
-            Some(TlsFault::CutMidHandshake { after_bytes }) => Some(after_bytes),
-            _ => None,
-        };
-        TlsAcceptor::from(Arc::clone(config)).accept(Cutting::new(socket, cut)).await
+        let config = self.config(fault);
+        TlsAcceptor::from(Arc::clone(config)).accept(Cutting::new(socket, cut(fault))).await
+    }
+
+    /// The same of a host that speaks these protocols and keeps its sessions there.
+    pub(super) async fn shake_hands_for(
+        &self,
+        socket: Socket,
+        fault: Option<TlsFault>,
+        alpn: &[&[u8]],
+        sessions: Arc<dyn StoresServerSessions>,
+    ) -> io::Result<TlsStream<Cutting>> {
+        let mut config = ServerConfig::clone(self.config(fault));
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config.session_storage = sessions;
+        TlsAcceptor::from(Arc::new(config)).accept(Cutting::new(socket, cut(fault))).await
+    }
+
+    fn config(&self, fault: Option<TlsFault>) -> &Arc<ServerConfig> {
+        if fault == Some(TlsFault::BadCertificate) { &self.unknown } else { &self.trusted }
+    }
+}
+
+/// How much of the exchange's words comes before it is gone.
+fn cut(fault: Option<TlsFault>) -> Option<usize> {
+    match fault {
+        Some(TlsFault::CutMidHandshake { after_bytes }) => Some(after_bytes),
+        _ => None,
     }
 }
 

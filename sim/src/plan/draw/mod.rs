@@ -2,6 +2,7 @@
 
 mod config;
 mod faults;
+mod http;
 mod presets;
 mod script;
 
@@ -32,6 +33,39 @@ enum Purpose {
     Latency = 5,
     Tls = 6,
     Handler = 7,
+    Http = 8,
+    HttpFaults = 9,
+}
+
+/// What a plan's clients are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Work {
+    /// WebSocket connections.
+    #[default]
+    WebSocket,
+    /// HTTP clients.
+    Http,
+    /// Both, on one machine's doorstep.
+    Both,
+}
+
+impl Work {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::WebSocket, Self::Http, Self::Both];
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|work| work.name() == name)
+    }
+
+    /// As it is written on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Http => "http",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// A generator with the few draws a plan needs, in integers: equal on every machine.
@@ -69,7 +103,7 @@ impl Springs<'_> {
     fn of(&self, purpose: Purpose) -> Draw {
         let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
         rng.set_stream(purpose as u64);
-        // Each purpose takes every seventh word: a word more changes one draw of one purpose.
+        // Each purpose takes every ninth word: a word more changes one draw of one purpose.
         let words = self.words.iter().skip(purpose as usize - 1).step_by(PURPOSES).copied().collect();
         Draw { words, rng }
     }
@@ -84,6 +118,16 @@ impl Plan {
     /// The plan of a seed, of this kind.
     pub fn draw_as(preset: Preset, seed: u64) -> Self {
         draw(&Springs { seed, words: &[] }, preset)
+    }
+
+    /// The plan of a seed, of this kind, with clients of that kind.
+    pub fn draw_for(work: Work, preset: Preset, seed: u64) -> Self {
+        let springs = Springs { seed, words: &[] };
+        match work {
+            Work::WebSocket => draw(&springs, preset),
+            Work::Http => http::draw(&springs, preset),
+            Work::Both => http::join(draw(&springs, preset), http::draw(&springs, preset)),
+        }
     }
 
     /// A plan without faults: the control run. `hours` of one idle, subscribed connection, in steps of `tick_ms`.
@@ -184,10 +228,11 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
         settle_ms,
         push_every_ms: sea.push_every_ms,
         clients,
+        http: Vec::new(),
         faults,
     }
 }
 
-const PURPOSES: usize = 7;
+const PURPOSES: usize = 9;
 /// Enough for every draw of a plan that anybody reads.
 const WORDS_MAX: usize = 4096;

@@ -18,15 +18,16 @@ pub(super) struct Span {
     pub(super) pace_ms: (u64, u64),
 }
 
+/// A byte at a time, a hundred thousand of them would be all there is to the run.
+pub(super) fn crawls(fault: &Fault) -> bool {
+    matches!(
+        fault.kind,
+        FaultKind::Dribble { .. } | FaultKind::PartialWrites { .. } | FaultKind::Throttle { .. }
+    )
+}
+
 pub(super) fn draw_script(draw: &mut Draw, span: Span, faults: &[Fault], label: &mut u64) -> Vec<Step> {
     let mut script = Vec::new();
-    // A byte at a time, a hundred thousand of them would be all there is to the run.
-    let crawls = |fault: &Fault| {
-        matches!(
-            fault.kind,
-            FaultKind::Dribble { .. } | FaultKind::PartialWrites { .. } | FaultKind::Throttle { .. }
-        )
-    };
     let bytes_max = if faults.iter().any(crawls) { 2000 } else { 100_000 };
     let mut hands = Hands { guards: 0, live: Vec::new(), label, bytes_max };
     let pace = draw.between(span.pace_ms.0, span.pace_ms.1);
@@ -161,7 +162,7 @@ fn topic(draw: &mut Draw) -> String {
     format!("t{}", draw.between(1, 5))
 }
 
-fn draw_cancel(draw: &mut Draw) -> Cancel {
+pub(super) fn draw_cancel(draw: &mut Draw) -> Cancel {
     Cancel { poll: draw.between(1, 6) as u32, every_ms: draw.between(2, 60) }
 }
 
