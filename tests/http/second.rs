@@ -244,14 +244,7 @@ async fn a_request_that_is_dropped_resets_its_stream_and_no_other() {
 
 #[tokio::test]
 async fn a_peer_that_falls_silent_is_given_up_on_and_says_so() {
-    let server = Server::start(|stream, _| async move {
-        let Ok(mut connection) = server::Builder::new().handshake::<_, Bytes>(stream).await else { return };
-        let first = connection.accept().await;
-        // Not polled any more: nothing is read, and no ping answered.
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        drop((first, connection));
-    })
-    .await;
+    let server = Server::silent().await;
     let client = client(|config| {
         config.protocol = Protocol::Http2;
         config.request_timeout = Duration::from_secs(20);

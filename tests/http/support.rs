@@ -48,6 +48,18 @@ impl Server {
         Self { address, accepted }
     }
 
+    /// Takes the first request of each connection over HTTP/2 and is silent: nothing more is read, and no ping answered.
+    pub(crate) async fn silent() -> Self {
+        Self::start(|stream, _| async move {
+            let settings = h2::server::Builder::new();
+            let Ok(mut connection) = settings.handshake::<_, Bytes>(stream).await else { return };
+            let first = connection.accept().await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop((first, connection));
+        })
+        .await
+    }
+
     /// Answers every request on every connection with the same words.
     pub(crate) async fn saying(words: &'static str) -> Self {
         Self::start(move |mut stream, _| async move {

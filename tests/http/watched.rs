@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use h2::server;
 use hpx_transport::{
     ErrorKind,
     http::{Event, HttpConfig, Observer, PoolStats, Protocol},
@@ -98,13 +96,7 @@ async fn an_observer_is_told_why_a_dial_failed() {
 
 #[tokio::test]
 async fn an_observer_is_told_of_pings_and_of_the_verdict() {
-    let server = Server::start(|stream, _| async move {
-        let Ok(mut connection) = server::Builder::new().handshake::<_, Bytes>(stream).await else { return };
-        let first = connection.accept().await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        drop((first, connection));
-    })
-    .await;
+    let server = Server::silent().await;
     let (client, notes) = watched(|config| {
         config.protocol = Protocol::Http2;
         config.h2_keep_alive_interval = Some(Duration::from_secs(1));

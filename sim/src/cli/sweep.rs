@@ -13,7 +13,7 @@ use super::{
     progress::Progress,
     tally::Tally,
 };
-use crate::{Plan, trace::Digests};
+use crate::{Plan, plan::Work, trace::Digests};
 
 /// What a job hands over of a run: its trace stays behind.
 struct Ran {
@@ -139,7 +139,11 @@ struct Form<'a> {
 
 impl fmt::Display for Swept<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{}\n{}", self.tally, self.tally.coverage)?;
+        writeln!(f, "\n{}", self.tally)?;
+        // Its phases are those of a WebSocket connection.
+        if self.task.setup.work() != Work::Http {
+            writeln!(f, "{}", self.tally.coverage)?;
+        }
         if self.failures.not_kept() > 0 {
             writeln!(f, "{} more seeds are red; their plans are not kept", self.failures.not_kept())?;
         }

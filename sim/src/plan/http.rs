@@ -205,6 +205,12 @@ impl HttpPlan {
             if holds { Ok(()) } else { Err((path.to_owned(), text.to_owned())) }
         };
         self.config.to_config().validate().map_err(|error| ("config".to_owned(), error.to_string()))?;
+        let lifetime = self.config.session_lifetime_s;
+        rule(
+            lifetime <= SESSION_LIFETIME_MAX_S,
+            "config.session_lifetime_s",
+            "must be at most 604800, seven days",
+        )?;
         let count = self.origins.len();
         rule((1..=ORIGINS_MAX).contains(&count), "origins", "must name 1 to 4 hosts")?;
         for (index, origin) in self.origins.iter().enumerate() {
@@ -239,6 +245,8 @@ pub(crate) fn port_of(origin: usize) -> u16 {
     8001 + origin as u16
 }
 
+/// What the library keeps a session for at most (RFC 8446, section 4.6.1).
+const SESSION_LIFETIME_MAX_S: u64 = 7 * 24 * 3600;
 /// Hosts of one client.
 pub(crate) const ORIGINS_MAX: usize = 4;
 const BODY_BYTES_MAX: usize = 1 << 20;

@@ -241,7 +241,10 @@ fn element(json: &str, from: usize, index: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Preset, Work},
+        *,
+    };
 
     #[test]
     fn a_drawn_plan_survives_its_json_and_its_own_rules() {
@@ -299,8 +302,9 @@ mod tests {
             }
         }
         let mut done = std::collections::BTreeSet::new();
-        for seed in [3, 11] {
-            let whole: Value = serde_json::from_str(&Plan::draw(seed).to_json()).expect("a plan is JSON");
+        let http = |seed| Plan::draw_for(Work::Http, Preset::Hostile, seed);
+        for plan in [Plan::draw(3), Plan::draw(11), http(3), http(11)] {
+            let whole: Value = serde_json::from_str(&plan.to_json()).expect("a plan is JSON");
             each(&mut whole.clone(), "", &mut |path, put| {
                 let (parent, key) = path.rsplit_once('/').unwrap_or_default();
                 let parent = parent.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '/');
@@ -316,7 +320,11 @@ mod tests {
                     Err(error) => assert!(!error.field.is_empty() && error.line >= 1, "{path}: {error}"),
                     // Long times are for runs that are meant to be long.
                     Ok(_) if is_long => {}
-                    Ok(plan) => drop(crate::Simulation::of(plan).backend(crate::Backend::Memory).run()),
+                    Ok(plan) => {
+                        // A run catches its own panics, and says so.
+                        let report = crate::Simulation::of(plan).backend(crate::Backend::Memory).run();
+                        assert_eq!(report.failure(), None, "{path}");
+                    }
                 }
             });
         }

@@ -110,14 +110,14 @@ impl Actor {
         {
             let op = step.op;
             self.step += 1;
-            self.perform(now, op);
+            self.perform(now, op, cx);
         }
         self.poll_calls(now, cx);
         self.arm(cx);
         Poll::Pending
     }
 
-    fn perform(&mut self, now: Timestamp, op: HttpOp) {
+    fn perform(&mut self, now: Timestamp, op: HttpOp, cx: &mut Context<'_>) {
         let Some(client) = self.client.clone() else { return };
         match op {
             HttpOp::Request { label, origin, cancel, .. } => {
@@ -132,7 +132,7 @@ impl Actor {
                 });
                 // In the order of the script: the library numbers its calls as they are first polled.
                 let last = self.calls.len() - 1;
-                self.poll_call(last, now, &mut Context::from_waker(futures_util::task::noop_waker_ref()));
+                self.poll_call(last, now, cx);
             }
             HttpOp::Drain => {
                 self.log(HttpLog::Drained);

@@ -216,17 +216,14 @@ impl Task {
                     Next::Over => return Poll::Ready(true),
                     Next::Again => true,
                     Next::Wait => {
-                        let at = self.ponger.poll_timeout(now, self.has_streams());
                         // A peer that reads nothing is not told for ever.
-                        if self.is_let_go && !self.has_streams() {
-                            let by = *goodbye.get_or_insert(now + GOODBYE_MAX);
-                            if now >= by {
-                                return Poll::Ready(false);
-                            }
-                            alarm.poll_at(cx, Some(at.map_or(by, |at| at.min(by)))).is_ready()
-                        } else {
-                            alarm.poll_at(cx, at).is_ready()
+                        let is_over = self.is_let_go && !self.has_streams();
+                        let by = is_over.then(|| *goodbye.get_or_insert(now + GOODBYE_MAX));
+                        if by.is_some_and(|by| now >= by) {
+                            return Poll::Ready(false);
                         }
+                        let asks = self.ponger.poll_timeout(now, self.has_streams());
+                        alarm.poll_at(cx, asks.into_iter().chain(by).min()).is_ready()
                     }
                 };
                 if !again {

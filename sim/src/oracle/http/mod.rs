@@ -52,6 +52,7 @@ impl Scene<'_> {
 }
 
 /// One invariant: what is judged at each entry, and once an instant is over, when all that was woken in it has run.
+#[derive(Clone, Copy)]
 struct Rule {
     card: Card,
     each: fn(&Scene<'_>, &mut Judge),
@@ -85,29 +86,29 @@ pub(super) struct HttpBench {
 impl HttpBench {
     pub(super) fn new(plan: &Arc<Plan>) -> Self {
         let rules = [pool::RULES, links::RULES, requests::RULES, pings::RULES, sessions::RULES];
-        let seats = rules.into_iter().flat_map(|rules| rules.iter().map(Rule::again));
+        let seats = rules.into_iter().flatten().map(|rule| (*rule, Judge::default()));
         let courses = (plan.clients.len()..plan.hosts()).map(|client| (client, Course::default()));
         Self {
             plan: Arc::clone(plan),
-            seats: seats.map(|rule| (rule, Judge::default())).collect(),
+            seats: seats.collect(),
             courses: courses.collect(),
             hosts: Hosts::default(),
         }
     }
 
     pub(super) fn observe(&mut self, entry: &Entry) {
-        let client = match (entry.place, &entry.what) {
-            (Place::Client(client), _) => Some(client),
-            (_, What::Web(log)) => self.hosts.client_of(log),
-            _ => None,
-        };
-        // What befalls the world ends an instant for everybody.
-        let clients: Vec<usize> = match client {
-            Some(client) => vec![client],
-            None => self.courses.keys().copied().collect(),
-        };
-        for client in clients {
-            self.see(client, entry);
+        match (entry.place, &entry.what) {
+            (Place::Client(client), _) => self.see(client, entry),
+            (_, What::Web(log)) => {
+                if let Some(client) = self.hosts.client_of(log) {
+                    self.see(client, entry);
+                }
+            }
+            // What befalls the world befalls everybody.
+            (_, What::Fault(_)) => {
+                (self.plan.clients.len()..self.plan.hosts()).for_each(|client| self.see(client, entry));
+            }
+            _ => {}
         }
         match &entry.what {
             What::Web(log) => self.hosts.observe(log, entry.at),
@@ -136,11 +137,5 @@ impl HttpBench {
 
     pub(super) fn seats(&self) -> impl Iterator<Item = (Card, &Judge)> {
         self.seats.iter().map(|(rule, judge)| (rule.card, judge))
-    }
-}
-
-impl Rule {
-    fn again(&self) -> Self {
-        Self { card: self.card, each: self.each, settled: self.settled }
     }
 }

@@ -5,7 +5,7 @@ use hpx_transport::http::{Event, PoolStats};
 use super::{Judge, Observer, Rule, Scene};
 use crate::{
     plan::{Spoken, http::port_of},
-    trace::{HttpLog, What},
+    trace::HttpLog,
 };
 
 const LIBRARY: Observer = Observer::Library;
@@ -233,13 +233,13 @@ fn closes(scene: &Scene<'_>, judge: &mut Judge) {
 }
 
 fn leaves_nothing(scene: &Scene<'_>, judge: &mut Judge) {
-    match &scene.entry.what {
-        What::Http(HttpLog::Residue(census)) if scene.course.over => {
+    match scene.log() {
+        Some(HttpLog::Residue(census)) if scene.course.over => {
             judge.check(scene.at, census.is_empty(), || {
                 format!("client {}: still holds {census:?}", scene.client)
             });
         }
-        What::Http(HttpLog::Residue(census)) => {
+        Some(HttpLog::Residue(census)) => {
             judge.broken(
                 scene.at,
                 format!("client {}: its end has not come; it holds {census:?}", scene.client),

@@ -21,8 +21,7 @@ pub(super) fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
     // They strike the WebSocket endpoint alone.
     faults.retain(|fault| !matches!(fault.kind, FaultKind::Misbehave(_)));
     let bytes_max = if faults.iter().any(crawls) { 1000 } else { 200_000 };
-    let recovery = http.iter().map(|client| client.recovery_ms() + 10 * client.latency_ms).max();
-    let settle_ms = sea.heal_ms + recovery.unwrap_or(0) + 20 * sea.tick_ms + 200;
+    let settle_ms = sea.settle_ms(http.iter().map(|client| (client.recovery_ms(), client.latency_ms)));
     for client in &mut http {
         client.script = draw_script(&mut draw, &sea, settle_ms, (client.origins.len(), bytes_max));
     }
@@ -59,8 +58,8 @@ pub(super) fn join(websocket: Plan, http: Plan) -> Plan {
     let mut faults = websocket.faults;
     faults.extend(moved);
     faults.sort_by_key(Fault::begins_ms);
-    let (heal_ms, settle_ms) = (websocket.heal_ms.max(http.heal_ms), websocket.settle_ms.max(http.settle_ms));
-    Plan { heal_ms, settle_ms, http: http.http, faults, ..websocket }
+    // Drawn on the same sea, which heals once.
+    Plan { http: http.http, faults, ..websocket }
 }
 
 fn draw_client(draw: &mut Draw) -> HttpPlan {

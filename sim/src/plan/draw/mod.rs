@@ -117,16 +117,19 @@ impl Plan {
 
     /// The plan of a seed, of this kind.
     pub fn draw_as(preset: Preset, seed: u64) -> Self {
-        draw(&Springs { seed, words: &[] }, preset)
+        draw(&Springs { seed, words: &[] }, preset, 0)
     }
 
     /// The plan of a seed, of this kind, with clients of that kind.
     pub fn draw_for(work: Work, preset: Preset, seed: u64) -> Self {
         let springs = Springs { seed, words: &[] };
         match work {
-            Work::WebSocket => draw(&springs, preset),
+            Work::WebSocket => draw(&springs, preset, 0),
             Work::Http => http::draw(&springs, preset),
-            Work::Both => http::join(draw(&springs, preset), http::draw(&springs, preset)),
+            Work::Both => {
+                let http = http::draw(&springs, preset);
+                http::join(draw(&springs, preset, http.settle_ms), http)
+            }
         }
     }
 
@@ -170,11 +173,12 @@ impl<'a> Arbitrary<'a> for Plan {
         let seed = u.arbitrary()?;
         let count = (u.len() / 8).min(WORDS_MAX);
         let words = (0..count).map(|_| u.arbitrary()).collect::<arbitrary::Result<Vec<u64>>>()?;
-        Ok(draw(&Springs { seed, words: &words }, preset))
+        Ok(draw(&Springs { seed, words: &words }, preset, 0))
     }
 }
 
-fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
+/// A plan of WebSocket clients, who have until `settle_min_ms` at least: others may need as long.
+fn draw(springs: &Springs<'_>, preset: Preset, settle_min_ms: u64) -> Plan {
     let mut shape = springs.of(Purpose::Shape);
     let sea = Sea::draw(&mut shape, preset);
     let mut config = springs.of(Purpose::Config);
@@ -207,8 +211,9 @@ fn draw(springs: &Springs<'_>, preset: Preset) -> Plan {
     let secure = clients.iter().enumerate().filter(|(_, client)| client.tls);
     faults.extend(draw_tls_faults(&mut tls, &sea, secure.map(|(client, _)| client)));
     faults.sort_by_key(Fault::begins_ms);
-    let recovery = clients.iter().map(|client| client.config.recovery_ms() + 10 * client.latency_ms).max();
-    let settle_ms = sea.heal_ms + recovery.unwrap_or(0) + 20 * sea.tick_ms + 200;
+    let settle_ms =
+        sea.settle_ms(clients.iter().map(|client| (client.config.recovery_ms(), client.latency_ms)));
+    let settle_ms = settle_ms.max(settle_min_ms);
     let mut work = springs.of(Purpose::Workload);
     let mut label = 0;
     for client in &mut clients {

@@ -108,6 +108,12 @@ impl Sea {
         }
     }
 
+    /// When every client must stand, from how long each takes to recover and how far away it is.
+    pub(super) fn settle_ms(&self, clients: impl Iterator<Item = (u64, u64)>) -> u64 {
+        let slowest = clients.map(|(recovery_ms, latency_ms)| recovery_ms + 10 * latency_ms).max();
+        self.heal_ms + slowest.unwrap_or(0) + 20 * self.tick_ms + 200
+    }
+
     /// The settings of a connection in these waters: a day is not lived in pings of half a second.
     pub(super) fn settings(&self, mut config: ConfigPlan) -> ConfigPlan {
         if self.preset == Preset::LongHaul {
