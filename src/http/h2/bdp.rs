@@ -1,7 +1,8 @@
 //! How large a flow-control window must be for the link to be full: an estimate of the bandwidth-delay product.
 //!
-//! A ping goes out while data flows, and what arrives until its pong is what the link holds for a round trip, or what the window
-//! lets it hold. If that is most of the window, and the rate has grown since the window last did, the window is the limit, and
+//! A ping goes out while data flows, and what arrives from the burst that made it due until its pong is what the link holds for a
+//! round trip, or what the window lets it hold: a link much faster than its window lies still between two bursts, and the pong
+//! comes ahead of the second. If that is most of the window, and the rate has grown since the window last did, the window is the limit, and
 //! grows: to [`GROWTH`] times what the link holds without queues, and at least to twice what it was. If the rate has not grown, the link is the limit, and more window would only fill its queues.
 //!
 //! Pure: `now` and the count of bytes are passed in.
@@ -69,9 +70,10 @@ impl Bdp {
         }
     }
 
-    /// A ping went out, for whatever reason: from here to its pong is a sample.
-    pub(crate) fn handle_ping(&mut self, now: Timestamp, received: u64) {
-        self.state = State::Sampling { since: now, counted: received };
+    /// A ping went out, for whatever reason: from here to its pong is a sample, and what came since `counted` belongs to it.
+    pub(crate) fn handle_ping(&mut self, now: Timestamp, counted: u64) {
+        let (State::Resting { counted: before, .. } | State::Sampling { counted: before, .. }) = self.state;
+        self.state = State::Sampling { since: now, counted: counted.max(before) };
     }
 
     /// Its pong came. The new window, if it has grown.

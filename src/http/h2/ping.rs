@@ -147,6 +147,8 @@ pub(crate) struct Ponger {
     bdp: Option<Bdp>,
     keep_alive: KeepAlive,
     budget: Budget,
+    /// What had been received when it was asked last, and the time before.
+    asked: [u64; 2],
     /// A window the peer has not been told of. The last one wins.
     untold: Option<u32>,
 }
@@ -164,6 +166,7 @@ impl Ponger {
             bdp: (rules.window_max > window).then(|| Bdp::new(window, rules.window_max)),
             keep_alive,
             budget: Budget::new(rules.complaints, now),
+            asked: [0; 2],
             untold: None,
         }
     }
@@ -189,21 +192,22 @@ impl Ponger {
 
     /// What is due, after everything readable was read. At most one ping is out at a time.
     pub(crate) fn due(&mut self, now: Timestamp, streams_open: bool) -> Due {
+        let received = self.recorder.received();
+        self.asked = [received, self.asked[0]];
         let due = self.keep_alive.handle_timeout(now, streams_open);
         self.recorder.shared.overdue.store(self.keep_alive.is_overdue(now), Ordering::Release);
         if due != Due::Nothing || self.keep_alive.pinged().is_some() {
             return due;
         }
-        let received = self.recorder.received();
         let samples = self.bdp.as_ref().is_some_and(|bdp| bdp.wants_ping(now, received));
         if samples && self.budget.take(now) { Due::Sample } else { Due::Nothing }
     }
 
-    /// The ping that was due went out.
+    /// The ping that was due went out. What made it due belongs to its sample.
     pub(crate) fn handle_ping(&mut self, now: Timestamp) {
         self.keep_alive.handle_ping(now);
         if let Some(bdp) = &mut self.bdp {
-            bdp.handle_ping(now, self.recorder.received());
+            bdp.handle_ping(now, self.asked[1]);
         }
         self.recorder.shared.cold.lock().pings += 1;
     }
@@ -311,13 +315,26 @@ mod tests {
         recorder.record_data(1000);
         assert_eq!(ponger.due(at(2), true), Due::Sample);
         ponger.handle_ping(at(2));
-        recorder.record_data(80_000);
+        recorder.record_data(79_000);
         assert_eq!(ponger.due(at(3), true), Due::Nothing, "one at a time");
         ponger.handle_pong(at(22));
         assert_eq!(ponger.untold(), Some(320_000));
         let stats = recorder.stats();
         assert_eq!((stats.pings, stats.pongs, stats.window), (1, 1, 320_000));
         assert_eq!(stats.round_trip, Some(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn a_window_that_arrives_in_one_burst_ahead_of_the_ping_is_full() {
+        let (mut ponger, recorder) = ponger(rules());
+        assert_eq!(ponger.due(at(1), true), Due::Nothing);
+        // The whole window, read in one turn; the next comes behind the pong.
+        recorder.record_data(100_000);
+        assert_eq!(ponger.due(at(2), true), Due::Sample);
+        ponger.handle_ping(at(2));
+        assert_eq!(ponger.due(at(2), true), Due::Nothing);
+        ponger.handle_pong(at(22));
+        assert_eq!(ponger.untold(), Some(400_000));
     }
 
     #[test]
@@ -400,22 +417,26 @@ mod tests {
     }
 
     #[test]
-    fn samples_and_what_lies_between_them_make_what_was_recorded() {
+    fn no_byte_is_sampled_twice_and_what_lies_between_samples_is_left_out() {
         let (mut ponger, recorder) = ponger(rules());
-        let mut residue = 0;
+        let (mut residue, mut asked, mut sampled) = (0, 0, 0);
         for round in 0..20_u64 {
             recorder.record_data(100);
-            residue += 100;
-            if ponger.due(at(round * 2000), true) != Due::Nothing {
+            let due = ponger.due(at(round * 2000), true);
+            let from = std::mem::replace(&mut asked, recorder.received());
+            if due != Due::Nothing {
                 ponger.handle_ping(at(round * 2000));
                 recorder.record_data(999);
                 ponger.handle_pong(at(round * 2000 + 5));
+                residue += from.saturating_sub(sampled);
+                sampled = recorder.received();
             } else {
                 recorder.record_data(999);
-                residue += 999;
             }
         }
+        residue += recorder.received() - sampled;
         let sampled = ponger.bdp.as_ref().map(Bdp::sampled);
         assert_eq!(sampled.map(|sampled| sampled + residue), Some(recorder.received()));
+        assert!(residue > 0);
     }
 }
