@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hpx_transport::http::Event;
 
-use super::{Judge, Observer, Rule, Scene, model::round_trip};
+use super::{Judge, Observer, Rule, Scene, model::behind};
 use crate::trace::{HttpLog, WebLog, What};
 
 const LIBRARY: Observer = Observer::Library;
@@ -108,7 +108,9 @@ fn heeds_goaway(scene: &Scene<'_>, judge: &mut Judge) {
     if is_troubled && !scene.plan.faults.iter().all(|fault| fault.kind.name() == "serve") {
         return;
     }
-    let latest = leaving + round_trip(scene.http) + scene.slack(Duration::ZERO);
+    // The news lies behind the bodies that were out by then.
+    let within = behind(scene.http, scene.http.config.h2_window_max.into());
+    let latest = leaving + within + scene.slack(within);
     judge.check(scene.at, scene.at <= latest, || {
         format!("client {}: {label} came over {conn}, which was leaving since {leaving:?}", scene.client)
     });

@@ -33,6 +33,8 @@ pub(super) struct Course {
     pub(super) passed: BTreeSet<u64>,
     /// Connections that came back in this instant while somebody waited.
     pub(super) owed: BTreeSet<u64>,
+    /// Ports of connections that ended in this instant in nobody's hands: who was to have one keeps its place in the line.
+    pub(super) died: BTreeSet<u16>,
     pub(super) books: Vec<(u16, PoolStats)>,
     pub(super) census: Census,
     pub(super) dial_errors: u64,
@@ -86,9 +88,17 @@ pub(super) struct Call {
     pub(super) on: Option<u64>,
     pub(super) head: Option<Timestamp>,
     pub(super) over: bool,
+    pub(super) ended: Option<Timestamp>,
 }
 
 impl Course {
+    /// What the bodies hold that were on this connection together with this call's.
+    pub(super) fn bytes_beside(&self, call: &Call) -> u64 {
+        let Some(link) = call.on.and_then(|on| self.links.get(&on)) else { return 0 };
+        let calls = link.calls.iter().filter_map(|other| self.calls.get(other));
+        calls.filter(|other| other.ended >= call.head || !other.over).map(|other| other.bytes).sum()
+    }
+
     /// The connection that has this socket.
     fn link_of(&mut self, socket: u64) -> Option<&mut Link> {
         self.links.values_mut().find(|link| link.socket == Some(socket) && !link.is_over)
@@ -104,6 +114,7 @@ impl Course {
             self.now = at;
             self.passed.clear();
             self.owed.clear();
+            self.died.clear();
         }
         match &entry.what {
             What::Socket(SocketLog::Read { socket, .. }) => {
@@ -139,6 +150,7 @@ impl Course {
                 self.leave_line(number);
                 if let Some(call) = self.calls.get_mut(&number) {
                     call.over = true;
+                    call.ended = Some(at);
                 }
                 self.dial_errors += u64::from(is_dial_error(outcome));
             }
@@ -271,6 +283,9 @@ impl Course {
         self.leave_idle(connection);
         if let Some(link) = self.links.get_mut(&connection) {
             link.is_over = true;
+            if link.held == 0 {
+                self.died.insert(link.port);
+            }
         }
     }
 
@@ -398,3 +413,12 @@ impl Hosts {
 pub(super) fn round_trip(http: &HttpPlan) -> Duration {
     2 * Duration::from_millis(http.latency_ms)
 }
+
+/// As much as it may take behind so many bytes, that a socket's or a stream's window lets through by and by.
+pub(super) fn behind(http: &HttpPlan, bytes: u64) -> Duration {
+    let rounds = 2 + bytes / WINDOW;
+    round_trip(http) * u32::try_from(rounds).unwrap_or(u32::MAX)
+}
+
+/// Of a socket; HTTP/2's is no smaller.
+const WINDOW: u64 = 65_535;

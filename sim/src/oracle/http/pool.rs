@@ -80,8 +80,11 @@ fn is_fair(scene: &Scene<'_>, judge: &mut Judge) {
         judge.armed();
     }
     for call in &scene.course.passed {
-        let label = scene.course.calls.get(call).map_or(0, |call| call.label);
-        judge.broken(scene.course.now, format!("client {}: {label} was passed over", scene.client));
+        let Some(call) = scene.course.calls.get(call) else { continue };
+        if !scene.course.died.contains(&call.port) {
+            let text = format!("client {}: {} was passed over", scene.client, call.label);
+            judge.broken(scene.course.now, text);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hpx_transport::Delivery;
 
-use super::{Judge, Observer, Rule, Scene};
+use super::{Judge, Observer, Rule, Scene, model::behind};
 use crate::{
     plan::FaultKind,
     trace::{HttpLog, HttpOutcome, TaskLog, What},
@@ -93,7 +93,12 @@ fn succeeds(scene: &Scene<'_>, judge: &mut Judge) {
     let Some(call) = call.filter(|call| call.called.since_epoch() >= settled) else { return };
     // A line longer than the pool is wide takes its time, as the configuration has it.
     let waited = call.has_waited && *kind == hpx_transport::ErrorKind::Timeout;
-    if waited || !scene.plan.is_core(scene.client) || scene.course.close_called.is_some() {
+    // A body takes turns with those beside it.
+    let turn = behind(scene.http, scene.course.bytes_beside(call));
+    let has_turns = *in_body
+        && *kind == hpx_transport::ErrorKind::Timeout
+        && turn >= Duration::from_millis(scene.http.config.body_timeout_ms);
+    if waited || has_turns || !scene.plan.is_core(scene.client) || scene.course.close_called.is_some() {
         return;
     }
     judge.check(scene.at, false, || {
