@@ -2,8 +2,9 @@
 //!
 //! A ping goes out while data flows, and what arrives from the burst that made it due until its pong is what the link holds for a
 //! round trip, or what the window lets it hold: a link much faster than its window lies still between two bursts, and the pong
-//! comes ahead of the second. If that is most of the window, and the rate has grown since the window last did, the window is the limit, and
-//! grows: to [`GROWTH`] times what the link holds without queues, and at least to twice what it was. If the rate has not grown, the link is the limit, and more window would only fill its queues.
+//! comes ahead of the second. If that is most of the window, and the rate has grown since the window last did, the window is the
+//! limit, and grows: to [`GROWTH`] times what the link holds without queues, and at least to twice what it was. If the rate has
+//! not grown, the link is the limit, and more window would only fill its queues.
 //!
 //! Pure: `now` and the count of bytes are passed in.
 

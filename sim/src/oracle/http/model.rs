@@ -87,8 +87,13 @@ pub(super) struct Call {
     pub(super) has_waited: bool,
     pub(super) on: Option<u64>,
     pub(super) head: Option<Timestamp>,
-    pub(super) over: bool,
     pub(super) ended: Option<Timestamp>,
+}
+
+impl Call {
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.is_some()
+    }
 }
 
 impl Course {
@@ -96,7 +101,7 @@ impl Course {
     pub(super) fn bytes_beside(&self, call: &Call) -> u64 {
         let Some(link) = call.on.and_then(|on| self.links.get(&on)) else { return 0 };
         let calls = link.calls.iter().filter_map(|other| self.calls.get(other));
-        calls.filter(|other| other.ended >= call.head || !other.over).map(|other| other.bytes).sum()
+        calls.filter(|other| !other.is_over() || other.ended >= call.head).map(|other| other.bytes).sum()
     }
 
     /// The connection that has this socket.
@@ -149,7 +154,6 @@ impl Course {
                 let Some(number) = self.labels.get(label).copied() else { return };
                 self.leave_line(number);
                 if let Some(call) = self.calls.get_mut(&number) {
-                    call.over = true;
                     call.ended = Some(at);
                 }
                 self.dial_errors += u64::from(is_dial_error(outcome));
@@ -409,15 +413,11 @@ impl Hosts {
     }
 }
 
-/// As much as anything may take between two hosts, both ways.
-pub(super) fn round_trip(http: &HttpPlan) -> Duration {
-    2 * Duration::from_millis(http.latency_ms)
-}
-
 /// As much as it may take behind so many bytes, that a socket's or a stream's window lets through by and by.
 pub(super) fn behind(http: &HttpPlan, bytes: u64) -> Duration {
+    let round_trip = 2 * Duration::from_millis(http.latency_ms);
     let rounds = 2 + bytes / WINDOW;
-    round_trip(http) * u32::try_from(rounds).unwrap_or(u32::MAX)
+    round_trip.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
 }
 
 /// Of a socket; HTTP/2's is no smaller.

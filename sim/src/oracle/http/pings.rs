@@ -96,7 +96,8 @@ fn fails_all(scene: &Scene<'_>, judge: &mut Judge) {
     if scene.may_pause() {
         return;
     }
-    for call in scene.course.calls.values().filter(|call| !call.over && !call.waiting && call.head.is_none())
+    for call in
+        scene.course.calls.values().filter(|call| !call.is_over() && !call.waiting && call.head.is_none())
     {
         let link = call.on.and_then(|on| scene.course.links.get(&on));
         if link.is_some_and(|link| link.h2 && link.is_over) {
@@ -163,7 +164,7 @@ fn notices(scene: &Scene<'_>, judge: &mut Judge) {
         };
         let waits = |call: &u64| {
             let entry = scene.course.calls.get(call);
-            entry.is_some_and(|entry| !entry.over && entry.on == Some(*connection))
+            entry.is_some_and(|entry| !entry.is_over() && entry.on == Some(*connection))
         };
         if !link.calls.iter().any(waits) || link.opened.is_none() {
             continue;

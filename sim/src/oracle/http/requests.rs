@@ -39,7 +39,7 @@ fn is_sent_once(scene: &Scene<'_>, judge: &mut Judge) {
             format!("client {}: {label} must not be executed twice, and was", scene.client)
         });
         let call = scene.course.labels.get(label).and_then(|call| scene.course.calls.get(call));
-        let was_unsent = call.is_some_and(|call| call.over && call.on.is_none());
+        let was_unsent = call.is_some_and(|call| call.is_over() && call.on.is_none());
         judge.check(scene.at, !was_unsent, || {
             format!("client {}: {label} was never given a connection, and was executed", scene.client)
         });
@@ -48,7 +48,7 @@ fn is_sent_once(scene: &Scene<'_>, judge: &mut Judge) {
 
 fn is_in_time(scene: &Scene<'_>, judge: &mut Judge) {
     let timeout = Duration::from_millis(scene.http.config.request_timeout_ms);
-    for call in scene.course.calls.values().filter(|call| !call.over && call.head.is_none()) {
+    for call in scene.course.calls.values().filter(|call| !call.is_over() && call.head.is_none()) {
         judge.check(scene.at, scene.course.now <= call.called + timeout + scene.slack(timeout), || {
             format!("client {}: {} has waited for its head since {:?}", scene.client, call.label, call.called)
         });
