@@ -133,6 +133,68 @@ bugs! {
     CloseCodeLost, "close-code-lost", "WS-4";
     /// The driver wakes itself while it has nothing to do.
     BusyLoop, "busy-loop", "WS-13";
+    /// A connection that was handed to a waiter as it went away is lost, and its permit with it.
+    WaiterLosesConnection, "waiter-loses-connection", "P-3";
+    /// What comes back goes to whoever came last.
+    Barging, "barging", "P-4";
+    /// A limit of each host is all there is: the pool as a whole has none.
+    TotalLimitIgnored, "total-limit-ignored", "P-7";
+    /// Nobody looks at the age of what comes back while somebody waits.
+    ExpiredHandedOut, "expired-handed-out", "P-9";
+    /// Nobody closes what is idle for too long.
+    IdleNeverClosed, "idle-never-closed", "P-10";
+    /// A dial that fails keeps its permit.
+    PermitLeakedOnDialError, "permit-leaked-on-dial-error", "P-2";
+    /// An HTTP/1.1 connection is given back with the head of the response, its body unread.
+    UnreadBodyReused, "unread-body-reused", "P-1";
+    /// A connection whose peer is going away is handed out all the same.
+    HandedOutAfterGoaway, "handed-out-after-goaway", "P-9";
+    /// What the peer may have acted on is sent again, whatever its method.
+    ProcessedRequestRetried, "processed-request-retried", "P-16";
+    /// One failed dial fails all who wait.
+    OneErrorForAll, "one-error-for-all", "P-12";
+    /// Each who waits dials for itself, though one connection may serve all.
+    DialsAtOnce, "dials-at-once", "P-13";
+    /// The peer's limit of streams is not kept.
+    StreamLimitIgnored, "stream-limit-ignored", "P-14";
+    /// The connection longest idle is handed out first: none ever grows old.
+    OldestHandedOutFirst, "oldest-handed-out-first", "P-11";
+    /// After a failed dial nobody looks whether another may begin.
+    FailedDialWakesNobody, "failed-dial-wakes-nobody", "P-5";
+    /// What comes back is put away though somebody waits for it.
+    PutAwayBesideWaiters, "put-away-beside-waiters", "P-6";
+    /// A full pool keeps what is idle of one host while another's requests wait.
+    NothingReclaimed, "nothing-reclaimed", "P-8";
+    /// `close` returns while connections are open.
+    ClosedTooEarly, "closed-too-early", "P-19";
+    /// The drop of the last client is not noticed.
+    OutlivesItsClients, "outlives-its-clients", "P-20";
+    /// A ping is sent while another is out.
+    SecondPingOut, "second-ping-out", "K-1";
+    /// A connection without a stream is pinged, whatever was asked.
+    PingsWhileIdle, "pings-while-idle", "K-2";
+    /// Data is no sign of life: a pong alone is.
+    TimeoutAlthoughData, "timeout-although-data", "K-3";
+    /// The window follows the samples down too.
+    WindowShrinks, "window-shrinks", "K-6";
+    /// What is received is counted twice.
+    CountedTwice, "counted-twice", "K-7";
+    /// A request for calm is forgotten with its connection.
+    CalmForgotten, "calm-forgotten", "K-9";
+    /// No verdict: a peer that is silent after a ping is waited for.
+    SilenceUnnoticed, "silence-unnoticed", "K-12";
+    /// Keep-alive that was turned off goes on.
+    KeepAliveUnasked, "keep-alive-unasked", "K-13";
+    /// One partition holds the tickets of all ports of a host.
+    TicketsOfAllPorts, "tickets-of-all-ports", "T-2";
+    /// The oldest ticket is given out first.
+    OldestTicketFirst, "oldest-ticket-first", "T-3";
+    /// A ticket is given out however old it is.
+    ExpiredTicketOffered, "expired-ticket-offered", "T-3";
+    /// Tickets are kept, and never given out.
+    TicketsUnused, "tickets-unused", "T-7";
+    /// A request without an answer waits for ever.
+    RequestTimeoutIgnored, "request-timeout-ignored", "H-1";
 }
 
 /// True in a build that can plant bugs.

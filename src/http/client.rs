@@ -28,6 +28,7 @@ use crate::{
     dial::Target,
     env::{self, Env},
     error::{Delivery, ErrorKind, TransportError, TransportResult},
+    planted::{self, Bug},
     sync::{AtomicBool, AtomicU64, Mutex, Ordering},
 };
 
@@ -161,7 +162,8 @@ impl Client {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
-            if alarm.poll_at(cx, Some(deadline)).is_pending() {
+            let is_in_time = alarm.poll_at(cx, Some(deadline)).is_pending();
+            if is_in_time || planted::alive(Bug::RequestTimeoutIgnored) {
                 return Poll::Pending;
             }
             let was_handed = handed.load(Ordering::Relaxed);
@@ -235,7 +237,9 @@ impl Inner {
             let was_used = pooled.begin_use();
             let connection = pooled.number;
             self.watch.tell(|| Event::Acquired { call, connection, reused: was_used });
-            let may_repeat = was_used && request.method().is_idempotent();
+            let is_idempotent =
+                request.method().is_idempotent() || planted::alive(Bug::ProcessedRequestRetried);
+            let may_repeat = was_used && is_idempotent;
             let spare = (pooled.is_shared() || may_repeat).then(|| request.clone());
             handed.store(true, Ordering::Relaxed);
             let failed = match self.send_over(pooled, request, &origin, was_used).await {

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     env::Timestamp,
     error::{Delivery, ErrorKind, TransportError, TransportResult},
+    planted::{self, Bug},
     sync::{Arc, AtomicU64, Ordering},
 };
 
@@ -175,6 +176,10 @@ impl Task {
                     },
                     Stage::Waiting { mut sending, pooled, mut reply } => match sending.as_mut().poll(cx) {
                         Poll::Ready(Ok(response)) => match reply.send(Ok(response)) {
+                            Ok(()) if planted::alive(Bug::UnreadBodyReused) => {
+                                permit.checkin(pooled);
+                                Stage::Idle
+                            }
                             Ok(()) => Stage::Reading { pooled },
                             Err(_) => return Poll::Ready(()),
                         },

@@ -1,6 +1,9 @@
 //! What is known of a host beyond the life of a connection.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    planted::{self, Bug},
+    sync::{AtomicU64, Ordering},
+};
 
 /// Shared by the connections of one host.
 #[derive(Debug)]
@@ -18,6 +21,9 @@ impl Default for HostMemory {
 impl HostMemory {
     /// How often it has asked for fewer pings (ENHANCE_YOUR_CALM; RFC 9113, section 7).
     pub(crate) fn complaints(&self) -> u32 {
+        if planted::alive(Bug::CalmForgotten) {
+            return 0;
+        }
         u32::try_from(self.complaints.load(Ordering::Relaxed)).unwrap_or(u32::MAX)
     }
 

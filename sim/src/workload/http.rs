@@ -178,14 +178,16 @@ impl Actor {
     /// True if it is over.
     fn poll_call(&mut self, index: usize, now: Timestamp, cx: &mut Context<'_>) -> bool {
         let call = &mut self.calls[index];
+        // Dropped unpolled, with whatever it was woken for: what it was given and never saw must not be lost.
+        let is_cancelled = call.cancel.is_some_and(|cancel| call.polls >= cancel.poll);
         call.polls += 1;
-        let log = match call.future.as_mut().poll(cx) {
-            Poll::Ready(log) => log,
-            Poll::Pending if call.cancel.is_some_and(|cancel| call.polls >= cancel.poll) => {
+        let log = match (!is_cancelled).then(|| call.future.as_mut().poll(cx)) {
+            None => {
                 let label = call.label.unwrap_or_default();
                 HttpLog::Ended { label, outcome: HttpOutcome::Cancelled }
             }
-            Poll::Pending => {
+            Some(Poll::Ready(log)) => log,
+            Some(Poll::Pending) => {
                 if let Some(cancel) = call.cancel {
                     call.next_poll = now + Duration::from_millis(cancel.every_ms);
                 }

@@ -10,7 +10,10 @@
 
 use std::time::Duration;
 
-use crate::env::Timestamp;
+use crate::{
+    env::Timestamp,
+    planted::{self, Bug},
+};
 
 /// The estimate of one connection. The window never shrinks: the peer may have used it already (RFC 9113, section 6.9.2).
 ///
@@ -100,6 +103,10 @@ impl Bdp {
         }
         self.state = State::Resting { until: now + self.rest, counted: received };
         self.rest = (self.rest * REST_GROWS).min(REST_MAX);
+        if planted::alive(Bug::WindowShrinks) {
+            self.window = (self.window / 2).max(1);
+            return Some(self.window);
+        }
         None
     }
 

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     env::Timestamp,
     error::{ErrorKind, TransportError, TransportResult},
+    planted::{self, Bug},
     sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering},
 };
 
@@ -267,7 +268,9 @@ impl Task {
             if let Poll::Ready(Err(_)) = probe.poll_ready(cx) {
                 self.probe = None;
                 self.shared.reporter.tell(|connection| Event::GoingAway { connection });
-                permit.set_draining();
+                if !planted::alive(Bug::HandedOutAfterGoaway) {
+                    permit.set_draining();
+                }
             } else {
                 let said = probe.current_max_send_streams();
                 // The peer's settings are the first it says (RFC 9113, section 3.4), and may repeat what is assumed: a response
@@ -306,7 +309,9 @@ impl Task {
         match due {
             Due::Nothing => {}
             Due::Ping | Due::Sample => match self.ping_pong.send_ping(Ping::opaque()) {
-                Ok(()) => {
+                // Only of a connection that is closing: its socket says the rest.
+                Err(_) if !planted::alive(Bug::SecondPingOut) => self.ponger.give_up_pinging(),
+                _ => {
                     self.ponger.handle_ping(now);
                     let silent = now.since(self.shared.recorder.last_heard());
                     let keep_alive = due == Due::Ping;
@@ -314,8 +319,6 @@ impl Task {
                     self.shared.reporter.tell(sent);
                     again = true;
                 }
-                // Only of a connection that is closing: its socket says the rest.
-                Err(_) => self.ponger.give_up_pinging(),
             },
             Due::Dead => {
                 let text = "the peer was silent for h2_keep_alive_timeout after a ping";

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use crate::env::Timestamp;
+use crate::{
+    env::Timestamp,
+    planted::{self, Bug},
+};
 
 /// The keep-alive of one connection. Without an interval it asks for no timer and gives no verdict.
 #[derive(Debug, Clone)]
@@ -41,6 +44,7 @@ impl KeepAlive {
         while_idle: bool,
         now: Timestamp,
     ) -> Self {
+        let interval = interval.or(planted::alive(Bug::KeepAliveUnasked).then_some(timeout));
         Self { interval, timeout, while_idle, heard: now, pinged: None }
     }
 
@@ -78,7 +82,9 @@ impl KeepAlive {
     /// When to come back. `None`: not before something happens.
     pub(crate) fn poll_timeout(&self, streams_open: bool) -> Option<Timestamp> {
         let interval = self.interval?;
+        let streams_open = streams_open || planted::alive(Bug::PingsWhileIdle);
         match self.pinged {
+            Some(_) if planted::alive(Bug::SilenceUnnoticed) => None,
             Some(pinged) => Some(pinged.max(self.heard) + self.timeout),
             None if streams_open || self.while_idle => Some(self.heard + interval),
             None => None,

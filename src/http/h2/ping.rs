@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     env::Timestamp,
+    planted::{self, Bug},
     sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Padded},
 };
 
@@ -72,6 +73,9 @@ impl Recorder {
     pub fn record_data(&self, bytes: usize) {
         // What is counted is sampled by one task: no order with anything else is needed.
         self.shared.data.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        if planted::alive(Bug::CountedTwice) {
+            self.shared.data.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// A frame without payload was received: a head, trailers. Never locks, never waits, reads no clock.
@@ -174,7 +178,9 @@ impl Ponger {
     /// The socket gave something since the last turn.
     pub(crate) fn handle_bytes(&mut self, now: Timestamp) {
         self.recorder.stamp(now);
-        self.keep_alive.handle_bytes(now);
+        if !planted::alive(Bug::TimeoutAlthoughData) {
+            self.keep_alive.handle_bytes(now);
+        }
     }
 
     /// A ping of ours was answered.
@@ -196,10 +202,11 @@ impl Ponger {
         self.asked = [received, self.asked[0]];
         let due = self.keep_alive.handle_timeout(now, streams_open);
         self.recorder.shared.overdue.store(self.keep_alive.is_overdue(now), Ordering::Release);
-        if due != Due::Nothing || self.keep_alive.pinged().is_some() {
+        let is_second = self.keep_alive.pinged().is_some();
+        if due != Due::Nothing || (is_second && !planted::alive(Bug::SecondPingOut)) {
             return due;
         }
-        let samples = self.bdp.as_ref().is_some_and(|bdp| bdp.wants_ping(now, received));
+        let samples = is_second || self.bdp.as_ref().is_some_and(|bdp| bdp.wants_ping(now, received));
         if samples && self.budget.take(now) { Due::Sample } else { Due::Nothing }
     }
 

@@ -11,7 +11,11 @@ use super::{
     rules::Rules,
     shard::{Effects, Handed, Stored},
 };
-use crate::{env::Timestamp, error::TransportError};
+use crate::{
+    env::Timestamp,
+    error::TransportError,
+    planted::{self, Bug},
+};
 
 /// A connection for many users.
 pub(super) struct Shared<C, H> {
@@ -129,7 +133,8 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
 
     /// Hands a connection to the one who has waited longest, of whom there is one.
     pub(super) fn serve(&mut self, handed: Handed<C, H>, permits: &Permits, effects: &mut Effects<C, H, A>) {
-        let Some((ticket, mut waiter)) = self.line.pop_first() else { return };
+        let next = if planted::alive(Bug::Barging) { self.line.pop_last() } else { self.line.pop_first() };
+        let Some((ticket, mut waiter)) = next else { return };
         if waiter.dial == Dial::Allowed {
             // It hasn't begun, and needn't.
             waiter.dial = Dial::No;
@@ -151,8 +156,10 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
         effects: &mut Effects<C, H, A>,
     ) -> Option<Handed<C, H>> {
         self.retire(rules, now, credit, effects);
-        let shared =
-            self.shared.iter_mut().find(|shared| !shared.draining && shared.streams < shared.limit)?;
+        let has_room = |shared: &&mut Shared<C, H>| {
+            !shared.draining && (shared.streams < shared.limit || planted::alive(Bug::StreamLimitIgnored))
+        };
+        let shared = self.shared.iter_mut().find(has_room)?;
         if shared.streams == 0 {
             credit.left();
         }
@@ -197,6 +204,7 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
     /// True if one more dial would serve somebody, and the host's own limit allows it.
     pub(super) fn wants_dial(&self, rules: Rules) -> bool {
         let at_once = match self.flavor {
+            _ if planted::alive(Bug::DialsAtOnce) => self.line.len(),
             Flavor::Own => self.line.len(),
             Flavor::Unknown | Flavor::Shared => self.line.len().min(1),
         };

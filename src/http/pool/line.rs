@@ -7,7 +7,10 @@ use super::{
     permits::Permits,
     shard::{Effects, Handed, Shard},
 };
-use crate::error::TransportError;
+use crate::{
+    error::TransportError,
+    planted::{self, Bug},
+};
 
 /// What a waiter finds.
 pub(super) enum Found<C, H> {
@@ -77,6 +80,9 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         }
         effects.drop_wakers.extend(waiter.waker);
         match waiter.given {
+            Some(Given::Connection(Handed::Own(stored))) if planted::alive(Bug::WaiterLosesConnection) => {
+                std::mem::forget(stored);
+            }
             Some(Given::Connection(Handed::Own(stored))) => self.give_back(host, stored, permits, effects),
             Some(Given::Connection(Handed::Stream { conn, host: reference, id })) => {
                 effects.drop_shared.push((conn, reference));

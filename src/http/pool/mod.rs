@@ -50,6 +50,7 @@ use self::{
 use crate::{
     env::Timestamp,
     error::TransportResult,
+    planted::{self, Bug},
     sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Padded, Weak},
 };
 
@@ -227,7 +228,7 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
     pub async fn drained(&self) {
         let inner = &self.owner.inner;
         poll_fn(|cx| {
-            if inner.permits.open() == 0 {
+            if inner.permits.open() == 0 || planted::alive(Bug::ClosedTooEarly) {
                 return Poll::Ready(());
             }
             let waker = cx.waker().clone();
@@ -371,7 +372,8 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
 
     /// The reaper is to look by then.
     fn reap_at(&self, at: Timestamp) {
-        if at.as_nanos() < self.reaps_at.load(Ordering::Acquire) {
+        let is_sooner = at.as_nanos() < self.reaps_at.load(Ordering::Acquire);
+        if is_sooner && !planted::alive(Bug::IdleNeverClosed) {
             self.reap_sooner(at);
         }
     }
@@ -457,7 +459,8 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
 
     /// Takes the longest idle connection of all out, so that its permit comes back. True if one went at once.
     fn reclaim(&self) -> bool {
-        if self.queue.lock().reclaimed.len() >= self.permits.starving() {
+        let is_enough = self.queue.lock().reclaimed.len() >= self.permits.starving();
+        if is_enough || planted::alive(Bug::NothingReclaimed) {
             return false;
         }
         let oldest = |shard: &Locked<K, C>| shard.0.lock().oldest_idle();
@@ -540,6 +543,9 @@ impl<K: PoolKey, C: Connection> Drop for HostRef<K, C> {
 
 impl<K: PoolKey, C: Connection> Drop for Owner<K, C> {
     fn drop(&mut self) {
+        if planted::alive(Bug::OutlivesItsClients) {
+            return;
+        }
         self.inner.close();
     }
 }

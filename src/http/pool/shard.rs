@@ -16,7 +16,11 @@ use super::{
     permits::Permits,
     rules::Rules,
 };
-use crate::{env::Timestamp, error::TransportError};
+use crate::{
+    env::Timestamp,
+    error::TransportError,
+    planted::{self, Bug},
+};
 
 /// A connection for one user at a time. `H` is the pool's own reference to the host. It lies in a box of its own, so that a
 /// checkout moves a pointer.
@@ -140,6 +144,9 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         self.now = self.now.max(now);
         let (rules, now) = (self.rules, self.now);
         let idle = &mut self.hosts[host].idle;
+        if planted::alive(Bug::OldestHandedOutFirst) {
+            idle.rotate_left(usize::from(!idle.is_empty()));
+        }
         idle.back().filter(|stored| rules.is_fresh(stored.since, stored.born, now))?;
         self.credit.left();
         idle.pop_back()
@@ -157,8 +164,8 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         let is_good =
             !self.closed && stored.epoch == self.epoch && self.rules.is_young(stored.born, self.now);
         let entry = &mut self.hosts[host];
-        let has_room =
-            entry.line.is_empty() && entry.shared.is_empty() && entry.idle.len() < self.rules.idle_per_host;
+        let is_unwanted = entry.line.is_empty() || planted::alive(Bug::PutAwayBesideWaiters);
+        let has_room = is_unwanted && entry.shared.is_empty() && entry.idle.len() < self.rules.idle_per_host;
         if is_good && has_room && self.credit.enters(permits) {
             entry.idle.push_back(stored);
             return None;
@@ -197,7 +204,8 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
     ) {
         self.now = self.now.max(stored.since);
         let is_old = self.closed || stored.epoch != self.epoch;
-        if is_old || !self.rules.is_young(stored.born, self.now) {
+        let is_young = self.rules.is_young(stored.born, self.now) || planted::alive(Bug::ExpiredHandedOut);
+        if is_old || !is_young {
             effects.drop_own.push(stored);
             return;
         }
@@ -322,8 +330,10 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
     ) {
         let entry = &mut self.hosts[host];
         entry.end_dial(ticket);
-        entry.open -= 1;
-        permits.release();
+        if !planted::alive(Bug::PermitLeakedOnDialError) {
+            entry.open -= 1;
+            permits.release();
+        }
         // Abandoned without a word: its owner may try again.
         if let Some(error) = error
             && let Some(mut waiter) = entry.line.remove(&ticket)
@@ -334,8 +344,18 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
                 permits.release();
             }
             effects.wake.extend(waiter.waker.take());
+            if planted::alive(Bug::OneErrorForAll) {
+                for (ticket, mut other) in std::mem::take(&mut entry.line) {
+                    effects.wake.extend(other.waker.take());
+                    other.given = Some(Given::Failed(error.clone()));
+                    entry.given.insert(ticket, other);
+                }
+            }
             waiter.given = Some(Given::Failed(error));
             entry.given.insert(ticket, waiter);
+        }
+        if planted::alive(Bug::FailedDialWakesNobody) {
+            return;
         }
         self.pump(host, permits, effects);
     }

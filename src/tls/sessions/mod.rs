@@ -24,7 +24,10 @@ use rustls::{
 };
 
 use self::shelf::{Rules, Shelf};
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::{
+    planted::{self, Bug},
+    sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering},
+};
 
 /// TLS sessions by server, for every connection that shares it. Clones are the same cache.
 ///
@@ -181,7 +184,10 @@ impl SessionCache {
     }
 
     /// What rustls is given: the sessions of one partition.
-    pub(crate) fn partition(&self, key: PartitionKey, time: Arc<dyn TimeProvider>) -> Resumption {
+    pub(crate) fn partition(&self, mut key: PartitionKey, time: Arc<dyn TimeProvider>) -> Resumption {
+        if planted::alive(Bug::TicketsOfAllPorts) {
+            key.port = 0;
+        }
         let shard = shard_of(&key.host, key.port);
         let name = ServerName::try_from(key.host.clone()).ok();
         Resumption::store(Arc::new(Partition { cache: self.clone(), key: Arc::new(key), shard, name, time }))
@@ -310,6 +316,9 @@ impl ClientSessionStore for Partition {
     }
 
     fn take_tls13_ticket(&self, server_name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        if planted::alive(Bug::TicketsUnused) {
+            return None;
+        }
         let rules = self.cache.inner.rules;
         let taken = self.with(server_name, |shelf, now, turn| shelf.take(&self.key, now, turn, rules))?;
         let counts = &self.cache.inner.counts;

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::planted::{self, Bug};
+
 /// How much is kept, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
@@ -38,7 +40,7 @@ struct Kept<T> {
 impl<T> Kept<T> {
     /// False once it is too old. One from the future is new: the clock was set back, most often by less than a second.
     fn is_fresh(&self, now: Duration, lifetime: Duration) -> bool {
-        now.saturating_sub(self.since) < lifetime
+        now.saturating_sub(self.since) < lifetime || planted::alive(Bug::ExpiredTicketOffered)
     }
 }
 
@@ -80,6 +82,9 @@ impl<K: Ord + Clone, T, S: Clone, H: Copy> Shelf<K, T, S, H> {
         let mut expired = 0;
         if self.servers.contains_key(key) {
             let (server, _) = self.touch(key, turn);
+            if planted::alive(Bug::OldestTicketFirst) {
+                server.tickets.make_contiguous().reverse();
+            }
             while let Some(kept) = server.tickets.pop_back() {
                 if kept.is_fresh(now, rules.lifetime) {
                     return Taken { ticket: Some(kept.value), expired };

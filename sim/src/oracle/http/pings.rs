@@ -166,11 +166,21 @@ fn notices(scene: &Scene<'_>, judge: &mut Judge) {
             let entry = scene.course.calls.get(call);
             entry.is_some_and(|entry| !entry.is_over() && entry.on == Some(*connection))
         };
+        let timeout = Duration::from_millis(scene.http.config.h2_keep_alive_timeout_ms);
+        if let Some(pinged) = link.pinged {
+            let by = heard.max(pinged) + timeout + scene.slack(timeout);
+            judge.check(scene.at, scene.course.now <= by, || {
+                format!(
+                    "client {}: connection {connection} was pinged at {pinged:?}, and stands",
+                    scene.client
+                )
+            });
+        }
         if !link.calls.iter().any(waits) || link.opened.is_none() {
             continue;
         }
         // A ping to measure by may be out, and its time counts first.
-        let most = interval + 2 * Duration::from_millis(scene.http.config.h2_keep_alive_timeout_ms);
+        let most = interval + 2 * timeout;
         judge.check(scene.at, scene.course.now <= heard + most + scene.slack(most), || {
             format!("client {}: connection {connection} is silent since {heard:?}, and stands", scene.client)
         });
