@@ -1,6 +1,7 @@
 //! Each oracle fires on a trace made bad by hand, and is silent on its good neighbour.
 
 mod contract;
+mod http;
 
 use std::{sync::Arc, time::Duration};
 
