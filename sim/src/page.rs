@@ -1,13 +1,16 @@
 //! A run as a page to look at: one file of HTML, without a script and without anything from elsewhere.
 
-use std::fmt::{self, Write};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
 
-use hpx_transport::env::Timestamp;
+use hpx_transport::{env::Timestamp, http::PoolStats};
 
 use crate::{
     Report,
     oracle::Verdict,
-    trace::{Entry, FaultLog, Place, SocketLog, TaskLog, What},
+    trace::{Entry, FaultLog, HttpLog, Place, SocketLog, TaskLog, What},
 };
 
 /// Writes the page of a run.
@@ -80,6 +83,8 @@ fn write_picture(out: &mut String, report: &Report) -> fmt::Result {
     let end = plan.end_ms().max(1) as f64 / 1000.0;
     let shown = plan.clients.len().min(LANES_MAX);
     let mut spans: Vec<Span> = (0..shown).flat_map(|client| client_spans(report, client)).collect();
+    let pools = plan.clients.len()..plan.clients.len() + plan.http.len();
+    spans.extend(pools.flat_map(|client| pool_spans(report, client)));
     spans.extend(fault_spans(report));
     let mut lanes: Vec<&str> = Vec::new();
     for span in &spans {
@@ -113,7 +118,8 @@ fn write_picture(out: &mut String, report: &Report) -> fmt::Result {
     }
     writeln!(
         out,
-        "</svg><p class=\"key\">blue: a socket is open; amber: dialing; grey: waiting; rose: a fault; \
+        "</svg><p class=\"key\">blue: a socket is open, of a pool in use; amber: dialing; grey: waiting; violet: requests wait for a \
+             connection; pale: connections are idle; rose: a fault; \
              the green line: the world has healed; red lines: what broke</p>"
     )
 }
@@ -137,6 +143,44 @@ fn client_spans(report: &Report, client: usize) -> Vec<Span> {
         }
         let to = (class == "ended").then_some(entry.at);
         spans.push(Span { lane: format!("client {client}"), class, from: entry.at, to, text });
+    }
+    spans
+}
+
+/// What an HTTP client has of each host, in bars: by what is rarest of waiting, dialing, in use and idle.
+fn pool_spans(report: &Report, client: usize) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    let mut running: BTreeMap<u16, (PoolStats, usize)> = BTreeMap::new();
+    for entry in report.entries().iter().filter(|entry| entry.place == Place::Client(client)) {
+        let hosts = match &entry.what {
+            What::Http(HttpLog::Books { hosts, .. }) => hosts.as_slice(),
+            What::Http(HttpLog::Dropped) => &[],
+            _ => continue,
+        };
+        let gone = |(port, _): (&u16, _)| (!hosts.iter().any(|(other, _)| other == port)).then_some(*port);
+        let gone: Vec<u16> = running.iter().filter_map(gone).collect();
+        for (_, span) in gone.iter().filter_map(|port| running.remove(port)) {
+            spans[span].to = Some(entry.at);
+        }
+        for (port, stats) in hosts {
+            if running.get(port).is_some_and(|(before, _)| before == stats) {
+                continue;
+            }
+            if let Some((_, span)) = running.insert(*port, (*stats, spans.len())) {
+                spans[span].to = Some(entry.at);
+            }
+            let PoolStats { open, dialing, idle, waiting, .. } = *stats;
+            let class = match () {
+                () if waiting > 0 => "queued",
+                () if dialing > 0 => "dialing",
+                () if open > idle => "open",
+                () if idle > 0 => "idle",
+                () => "waiting",
+            };
+            let text = format!("open {open}, dialing {dialing}, idle {idle}, waiting {waiting}");
+            let lane = format!("client {client} :{port}");
+            spans.push(Span { lane, class, from: entry.at, to: None, text });
+        }
     }
     spans
 }
@@ -176,14 +220,14 @@ const WIDTH: f64 = 1000.0;
 
 const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em;max-width:75em;color:#222}\
     h1{border-left:.4em solid #2a7;padding-left:.4em}.red h1{border-color:#c22}pre{font-size:12px;overflow-x:auto}\
-    svg{width:100%;font:11px system-ui}.open{fill:#38c}.dialing{fill:#e90}.waiting{fill:#ccc}.ended{fill:#222}\
+    svg{width:100%;font:11px system-ui}.open{fill:#38c}.dialing{fill:#e90}.waiting{fill:#ccc}.queued{fill:#84c}.idle{fill:#bdf}.ended{fill:#222}\
     .fault{fill:#d68}.healed{stroke:#2a7;stroke-width:2}.violation{stroke:#c22;stroke-dasharray:3 3}\
     .axis,.key{fill:#777;color:#777}.broken{color:#c22}td,th{text-align:left;padding:0 1em 0 0}\
     @media(prefers-color-scheme:dark){body{background:#161616;color:#ddd}text{fill:#ccc}.ended{fill:#eee}}";
 
 #[cfg(test)]
 mod tests {
-    use crate::{Simulation, trace::What};
+    use crate::{Backend, Plan, Preset, Simulation, plan::Work, trace::What};
 
     #[test]
     fn a_page_shows_every_client_every_fault_and_every_oracle() {
@@ -206,6 +250,21 @@ mod tests {
             let opened =
                 page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
             assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_page_shows_the_pool_of_an_http_client_host_by_host() {
+        let plan = Plan::draw_for(Work::Http, Preset::Calm, 2);
+        let report = Simulation::of(plan).backend(Backend::Memory).run();
+        let (page, first) = (report.page(), report.plan().clients.len());
+        for (client, http) in report.plan().http.iter().enumerate() {
+            let lane = format!(">client {} :", first + client);
+            let lanes = page.matches(&lane).count();
+            assert!((1..=http.origins.len()).contains(&lanes), "{lanes} of {}", http.origins.len());
+        }
+        for class in ["open", "idle", "dialing"] {
+            assert!(page.contains(&format!("class=\"{class}\"><title>")), "{class}");
         }
     }
 

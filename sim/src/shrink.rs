@@ -4,7 +4,7 @@
 //! and keeps the time that the world has between its healing and the verdict on it: a plan that gives a connection less time
 //! than it needs would be red for a reason of its own.
 
-use crate::plan::{Fault, HandlerPlan, Op, Plan, Reader, Step, Target, Until, When};
+use crate::plan::{Fault, HandlerPlan, HttpOp, HttpStep, Op, Plan, Reader, Step, Target, Until, When};
 
 /// What became of a plan.
 #[derive(Debug, Clone)]
@@ -60,7 +60,11 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
             // The last step ends the connection, and every script must end it.
             self.drop_parts(move |plan| &mut plan.clients[client].script, 1);
         }
+        for client in 0..self.best.http.len() {
+            self.drop_parts(move |plan| &mut plan.http[client].script, 1);
+        }
         self.calm_down();
+        self.calm_down_http();
         self.shorten_faults();
         self.end_sooner();
         self.best != before
@@ -68,8 +72,8 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
 
     fn drop_clients(&mut self) {
         let mut client = 0;
-        while client < self.best.clients.len() {
-            if self.best.clients.len() == 1 || !self.offer(without_client(&self.best, client)) {
+        while client < self.best.hosts() {
+            if self.best.hosts() == 1 || !self.offer(without_client(&self.best, client)) {
                 client += 1;
             }
         }
@@ -123,6 +127,25 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
         }
     }
 
+    /// Calls that are awaited, answers at once and short, hosts that somebody asks.
+    fn calm_down_http(&mut self) {
+        for client in 0..self.best.http.len() {
+            for step in 0..self.best.http[client].script.len() {
+                for calm in CALMER {
+                    let mut candidate = self.best.clone();
+                    calm(&mut candidate.http[client].script[step].op);
+                    self.offer(candidate);
+                }
+            }
+            let mut candidate = self.best.clone();
+            let http = &mut candidate.http[client];
+            // Hosts are known by their places: the last ones can go.
+            let last = http.script.iter().filter_map(|step| step.op.origin()).max().unwrap_or(0);
+            http.origins.truncate(last + 1);
+            self.offer(candidate);
+        }
+    }
+
     fn shorten_faults(&mut self) {
         for index in 0..self.best.faults.len() {
             // Down to a round number at once, then by halves.
@@ -161,7 +184,10 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
 
 fn without_client(plan: &Plan, gone: usize) -> Plan {
     let mut plan = plan.clone();
-    plan.clients.remove(gone);
+    match gone.checked_sub(plan.clients.len()) {
+        None => drop(plan.clients.remove(gone)),
+        Some(gone) => drop(plan.http.remove(gone)),
+    }
     let goes_too = |fault: &Fault| {
         fault.target == Target::Client(gone) || matches!(fault.at, When::On(anchor) if anchor.client == gone)
     };
@@ -190,15 +216,39 @@ fn healed_sooner(plan: &Plan, by_ms: u64) -> Plan {
     let healed = plan.heal_ms;
     plan.heal_ms -= by_ms;
     plan.settle_ms -= by_ms;
-    for client in &mut plan.clients {
-        for Step { at_ms, .. } in &mut client.script {
-            // A step of the storm stays one.
-            *at_ms =
-                if *at_ms >= healed { *at_ms - by_ms } else { (*at_ms).min(plan.heal_ms.saturating_sub(1)) };
-        }
+    let steps = plan.clients.iter_mut().flat_map(|client| &mut client.script);
+    let times = steps.map(|Step { at_ms, .. }| at_ms);
+    let http = plan.http.iter_mut().flat_map(|client| &mut client.script);
+    for at_ms in times.chain(http.map(|HttpStep { at_ms, .. }| at_ms)) {
+        // A step of the storm stays one.
+        *at_ms = if *at_ms >= healed { *at_ms - by_ms } else { (*at_ms).min(plan.heal_ms.saturating_sub(1)) };
     }
     plan
 }
+
+/// What makes a request simpler, each for itself.
+const CALMER: [fn(&mut HttpOp); 4] = [
+    |op| {
+        if let HttpOp::Request { cancel, .. } = op {
+            *cancel = None;
+        }
+    },
+    |op| {
+        if let HttpOp::Request { drop_body, .. } = op {
+            *drop_body = false;
+        }
+    },
+    |op| {
+        if let HttpOp::Request { reply_after_ms, .. } = op {
+            *reply_after_ms = 0;
+        }
+    },
+    |op| {
+        if let HttpOp::Request { bytes, .. } = op {
+            *bytes = 0;
+        }
+    },
+];
 
 /// A fault this short is no longer worth a run.
 const SHORT_ENOUGH_MS: u64 = 20;
@@ -206,7 +256,7 @@ const SHORT_ENOUGH_MS: u64 = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::FaultKind;
+    use crate::plan::{FaultKind, Preset, Work};
 
     /// A seed with three clients and faults of several kinds.
     fn rich() -> Plan {
@@ -241,6 +291,31 @@ mod tests {
         assert!(small.heal_ms <= plan.heal_ms && small.check().is_ok());
         let grace = |plan: &Plan| plan.settle_ms - plan.heal_ms;
         assert_eq!(grace(&small), grace(&plan), "the time to recover is not shortened");
+    }
+
+    #[test]
+    fn of_http_clients_what_has_nothing_to_do_with_the_failure_is_gone_too() {
+        let rich = |plan: &Plan| plan.http.len() == 2 && posts(plan) >= 5 && plan.http[1].origins.len() > 1;
+        let drawn = (0..500).map(|seed| Plan::draw_for(Work::Both, Preset::Stormy, seed));
+        let plan = drawn.into_iter().find(rich).expect("one seed in so many is rich");
+        let shrunk = shrink(&plan, 10_000, |plan| posts(plan) >= 2);
+        let small = shrunk.plan;
+        assert!(!shrunk.stopped_early && small.check().is_ok());
+        assert_eq!((small.hosts(), small.http.len(), small.faults.len()), (1, 1, 0));
+        assert_eq!(small.http[0].script.len(), 3, "two requests and the end");
+        let is_plain = |step: &HttpStep| match step.op {
+            HttpOp::Request { bytes, reply_after_ms, drop_body, cancel, .. } => {
+                (bytes, reply_after_ms, drop_body, cancel) == (0, 0, false, None)
+            }
+            _ => true,
+        };
+        assert!(small.http[0].script.iter().all(is_plain));
+        assert!(small.heal_ms < plan.heal_ms, "the world heals sooner");
+    }
+
+    fn posts(plan: &Plan) -> usize {
+        let steps = plan.http.iter().flat_map(|client| &client.script);
+        steps.filter(|step| matches!(step.op, HttpOp::Request { post: true, .. })).count()
     }
 
     #[test]

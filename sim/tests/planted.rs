@@ -64,6 +64,20 @@ fn a_red_seed_is_shrunk_to_a_plan_that_is_red_with_the_bug_and_green_without() {
 }
 
 #[test]
+fn a_red_seed_of_http_clients_is_shrunk_to_the_requests_that_show_it() {
+    let folder = folder("shrink-http");
+    let words = ["SEED=2", "PRESET=calm", "WORK=http", "BACKEND=memory", "BUG=nothing-reclaimed"];
+    let (code, text) = sim(&folder, &words);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("cause  P-8") && text.contains("fn seed_2_p_8_stays_green()"), "{text}");
+    let json = fs::read_to_string(folder.join("target/sim/seed-2.min.json")).expect("it was saved");
+    let small = hpx_sim::Plan::from_json(&json).expect("it is a plan");
+    let steps: usize = small.http.iter().map(|client| client.script.len()).sum();
+    // The pool is three connections wide: as many requests, one more that finds no room, and the end.
+    assert_eq!((small.clients.len(), small.http.len(), small.faults.len(), steps), (0, 1, 0, 5));
+}
+
+#[test]
 fn a_sweep_names_every_red_seed_with_its_plan_and_keeps_a_bounded_number() {
     let folder = folder("sweep");
     let (code, text) = sim(&folder, &["sweep", "SEEDS=0..80", "BUG=ghost-request"]);

@@ -96,8 +96,14 @@ struct Size {
 
 impl Size {
     fn of(plan: &Plan) -> Self {
-        let steps = plan.clients.iter().map(|client| client.script.len()).sum();
-        Self { clients: plan.clients.len(), faults: plan.faults.len(), steps, end_ms: plan.end_ms() }
+        let steps: usize = plan.clients.iter().map(|client| client.script.len()).sum();
+        let steps = steps + plan.http.iter().map(|client| client.script.len()).sum::<usize>();
+        Self {
+            clients: plan.clients.len() + plan.http.len(),
+            faults: plan.faults.len(),
+            steps,
+            end_ms: plan.end_ms(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn describe(plan: &Plan) -> String {
         out,
         "plan of seed {}: {} client(s), {} fault(s); healed at {:.1} s, standing by {:.1} s, over at {:.1} s; tick {} ms",
         plan.seed,
-        plan.clients.len(),
+        plan.hosts(),
         plan.faults.len(),
         seconds(plan.heal_ms),
         seconds(plan.settle_ms),

@@ -163,6 +163,16 @@ pub enum HttpBehaviour {
     ForgetTickets,
 }
 
+impl HttpOp {
+    /// The host that is asked.
+    pub(crate) fn origin(&self) -> Option<usize> {
+        match self {
+            Self::Request { origin, .. } => Some(*origin),
+            Self::Drain | Self::Close | Self::DropClient => None,
+        }
+    }
+}
+
 impl HttpConfigPlan {
     /// The library's settings.
     pub fn to_config(&self) -> HttpConfig {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hpx_transport::env::Timestamp;
 
-use super::{Entry, FaultLog, Place, SocketLog, TaskLog, What, WorkLog};
+use super::{Entry, FaultLog, HttpLog, Place, SocketLog, TaskLog, What, WorkLog};
 use crate::plan::Plan;
 
 /// Draws the lanes. `#` a socket is open, `~` dialing, `.` neither, blank before the start and after the end.
@@ -18,7 +18,12 @@ pub(crate) fn lanes(plan: &Plan, entries: &[Entry]) -> String {
     // A String takes every write.
     let _ = writeln!(out, "{:<18}{}", "", axis(end_ms));
     for client in 0..plan.hosts() {
-        let _ = writeln!(out, "{:<18}{}", format!("client {client}"), client_lane(client, entries, &column));
+        let _ = writeln!(
+            out,
+            "{:<18}{}",
+            format!("client {client}"),
+            client_lane(client, plan.clients.len(), entries, &column)
+        );
     }
     for name in crate::plan::FAULT_NAMES {
         let mut lane = vec![b' '; WIDTH];
@@ -81,27 +86,42 @@ fn axis(end_ms: u64) -> String {
     format!("{labels}\n{:<18}{}", "", text(&axis))
 }
 
-/// States in order of rank: what is rare wins its column.
-fn client_lane(client: usize, entries: &[Entry], column: &impl Fn(Timestamp) -> usize) -> String {
+/// States in order of rank: what is rare wins its column. That is no socket where there is to be one, and one where they come and go.
+fn client_lane(
+    client: usize,
+    clients: usize,
+    entries: &[Entry],
+    column: &impl Fn(Timestamp) -> usize,
+) -> String {
     let mut lane = vec![b' '; WIDTH];
     let (mut state, mut from) = (b' ', 0);
+    // An HTTP client has several of each.
+    let (mut open, mut dials) = (0_usize, 0_usize);
+    let is_http = client >= clients;
     let mut fill = |state: u8, from: usize, to: usize| {
         for cell in &mut lane[from..=to] {
-            if rank(state) > rank(*cell) {
+            if rank(state, is_http) > rank(*cell, is_http) {
                 *cell = state;
             }
         }
     };
     for entry in entries.iter().filter(|entry| entry.place == Place::Client(client)) {
-        let next = match &entry.what {
-            What::Work(WorkLog::Started) => b'.',
-            What::Socket(SocketLog::Dialing { .. }) => b'~',
-            What::Socket(SocketLog::Opened { .. }) => b'#',
-            What::Socket(
-                SocketLog::DialFailed { .. } | SocketLog::DialAbandoned { .. } | SocketLog::Closed { .. },
-            ) => b'.',
-            What::Task(TaskLog::Ended { .. }) => b'x',
+        match &entry.what {
+            What::Socket(SocketLog::Dialing { .. }) => dials += 1,
+            What::Socket(SocketLog::Opened { .. }) => (open, dials) = (open + 1, dials.saturating_sub(1)),
+            What::Socket(SocketLog::DialFailed { .. } | SocketLog::DialAbandoned { .. }) => {
+                dials = dials.saturating_sub(1);
+            }
+            What::Socket(SocketLog::Closed { .. }) => open = open.saturating_sub(1),
+            What::Work(WorkLog::Started) | What::Http(HttpLog::Started | HttpLog::Dropped) => {}
+            What::Task(TaskLog::Ended { .. }) if !is_http => {}
             _ => continue,
+        }
+        let next = match &entry.what {
+            What::Task(_) | What::Http(HttpLog::Dropped) => b'x',
+            _ if open > 0 => b'#',
+            _ if dials > 0 => b'~',
+            _ => b'.',
         };
         let now = column(entry.at);
         fill(state, from, now);
@@ -119,11 +139,13 @@ fn client_lane(client: usize, entries: &[Entry], column: &impl Fn(Timestamp) -> 
     text(&lane)
 }
 
-fn rank(state: u8) -> u8 {
+fn rank(state: u8, is_http: bool) -> u8 {
     match state {
         b'x' => 4,
-        b'.' => 3,
         b'~' => 2,
+        b'.' if is_http => 1,
+        b'#' if is_http => 3,
+        b'.' => 3,
         b'#' => 1,
         _ => 0,
     }
