@@ -20,6 +20,40 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering
 #[cfg(hpx_loom)]
 pub(crate) use std::sync::{Arc, Weak};
 
+/// A number for the calling thread: another for each until they wrap around. For what threads keep apart, and may share.
+#[cfg(not(hpx_loom))]
+pub(crate) fn thread_number() -> usize {
+    // A thread that is about to end has none any more.
+    NUMBER.try_with(std::cell::Cell::get).unwrap_or(0)
+}
+
+/// Makes the calling thread pass for another.
+#[cfg(test)]
+pub(crate) fn pass_for_thread(number: usize) {
+    NUMBER.with(|own| own.set(number));
+}
+
+#[cfg(not(hpx_loom))]
+static NEXT_NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+#[cfg(not(hpx_loom))]
+thread_local! {
+    static NUMBER: std::cell::Cell<usize> =
+        std::cell::Cell::new(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
+}
+
+/// The same in a model: zero, but for threads that [pass for another](pass_for_thread). What loom itself calls them is another
+/// each time.
+#[cfg(hpx_loom)]
+pub(crate) fn thread_number() -> usize {
+    NUMBER.with(std::cell::Cell::get)
+}
+
+#[cfg(hpx_loom)]
+loom::thread_local! {
+    static NUMBER: std::cell::Cell<usize> = std::cell::Cell::new(0);
+}
+
 /// Something with a cache line, and its neighbour that the processor fetches with it, to itself.
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);

@@ -9,6 +9,8 @@
 //! | `idle-beside-a-stream-grows-old` | an idle HTTP/1.1 connection was closed late: the reaper slept to the end of an HTTP/2 connection's life, and what became idle meanwhile did not wake it |
 //! | `a-second-permit-of-one-waiter` | a waiter that was given a dead connection was allowed another dial; the end of its first took the second's permit for its own, and the pool had one less for good |
 //! | `an-idle-peer-that-reads-nothing` | an idle HTTP/2 connection whose peer read nothing waited for ever to say goodbye: `close` hung, and its place in the pool was gone |
+//! | `dead-before-its-waiter-looked` | a connection that died after it was given to a waiter, who went away without a look, was idle for good; the next request for its key dropped it, with it its host, and panicked |
+//! | `a-dead-one-keeps-a-host-starving` | the same: for a host that waited for room it was closed again and again, and no room came of it |
 //! | `restart-while-subscribed` | nothing: it shows how a plan is written by hand |
 
 use std::{fs, path::Path};

@@ -132,6 +132,8 @@ fn may_rest(preset: Preset, work: Work, oracle: &str) -> bool {
     match oracle {
         // Where both draw faults, hardly a run has none, or just the one that is looked for.
         "WS-L4" | "WS-L6" | "P-15" if work == Work::Both => true,
+        // Hardly a hostile plan has no fault but hosts that misbehave.
+        "P-15" if preset == Preset::Hostile => true,
         // The law of a thousand first waits.
         "WS-7" => preset != Preset::Fleet,
         // Refusals for good.

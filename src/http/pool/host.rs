@@ -9,6 +9,7 @@ use std::{
 use super::{
     permits::Permits,
     rules::Rules,
+    seats::{Lent, Seats},
     shard::{Effects, Handed, Stored},
 };
 use crate::{
@@ -69,6 +70,9 @@ pub(super) struct Host<K, C, H, A> {
     pub(super) anchor: A,
     /// The most recently used at the back.
     pub(super) idle: VecDeque<Box<Stored<C, H>>>,
+    /// Where more of them may lie: each seat that is lent counts as one.
+    pub(super) seats: Arc<Seats<C, H>>,
+    pub(super) lent: Lent,
     pub(super) shared: Vec<Shared<C, H>>,
     pub(super) flavor: Flavor,
     /// Dials and sockets.
@@ -89,6 +93,8 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
             hash,
             anchor,
             idle: VecDeque::new(),
+            seats: Arc::new(Seats::new()),
+            lent: Lent::default(),
             shared: Vec::new(),
             flavor: if shares { Flavor::Unknown } else { Flavor::Own },
             open: 0,
@@ -106,9 +112,35 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
         OfHost {
             open: self.open,
             dialing: self.dialing,
-            idle: self.idle.len() + resting,
+            idle: self.idle.len() + self.seated() + resting,
             waiting: self.line.len(),
         }
+    }
+
+    /// Connections that lie on seats.
+    pub(super) fn seated(&self) -> usize {
+        self.lent.iter().filter(|seat| self.seats.is_taken(*seat)).count()
+    }
+
+    /// Idle connections as far as limits are concerned.
+    pub(super) fn idle_at_most(&self) -> usize {
+        self.idle.len() + self.lent.len()
+    }
+
+    /// Calls the seats in: everything idle is in the list then.
+    pub(super) fn call_in(&mut self, credit: &mut Credit) {
+        for seat in std::mem::take(&mut self.lent).iter() {
+            match self.seats.call_in(seat) {
+                Some(stored) => self.rest(stored),
+                None => credit.left(),
+            }
+        }
+    }
+
+    /// Puts a connection into the list of idle ones, by when it was last of use.
+    pub(super) fn rest(&mut self, stored: Box<Stored<C, H>>) {
+        let at = self.idle.partition_point(|other| other.since <= stored.since);
+        self.idle.insert(at, stored);
     }
 
     /// Shared connections without a stream.
@@ -145,6 +177,22 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
         effects.wake.extend(waiter.waker.take());
         waiter.given = Some(Given::Connection(handed));
         self.given.insert(ticket, waiter);
+    }
+
+    /// A connection has died before the waiter that it was given to has looked: that one stands where it stood.
+    pub(super) fn take_back(&mut self, id: u64, effects: &mut Effects<C, H, A>) {
+        let is_dead = |waiter: &Waiter<C, H>| matches!(&waiter.given, Some(Given::Connection(Handed::Own(stored))) if stored.id == id);
+        let Some(ticket) = self.given.iter().find_map(|(ticket, waiter)| is_dead(waiter).then_some(*ticket))
+        else {
+            return;
+        };
+        if let Some(mut waiter) = self.given.remove(&ticket) {
+            if let Some(Given::Connection(Handed::Own(stored))) = waiter.given.take() {
+                effects.drop_own.push(stored);
+            }
+            // It was woken, and looks.
+            self.line.insert(ticket, waiter);
+        }
     }
 
     /// A stream on a shared connection that has room.

@@ -9,6 +9,7 @@ use loom::thread;
 
 use super::*;
 use crate::sync::AtomicUsize;
+use crate::sync::pass_for_thread;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key(u32);
@@ -56,6 +57,13 @@ fn poll(checkout: &mut Checkout<Key, Conn>, bell: &StdArc<Bell>) -> Poll<Step<Ke
     checkout.poll_next(&mut cx, Timestamp::ZERO).map(|step| step.expect("nothing fails here"))
 }
 
+/// A model of so many steps that every order of them takes hours: those in which a thread is held up at most three times.
+fn bounded(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
 /// A connection in use, and its socket.
 fn connect(pool: &Pool<Key, Conn>, key: &Key) -> (Pooled<Key, Conn>, Permit<Key, Conn>) {
     let mut checkout = pool.host(key).checkout();
@@ -99,12 +107,13 @@ fn loom_a_waiter_is_woken_by_what_comes_back() {
 
 #[test]
 fn loom_what_is_idle_is_taken_by_one() {
-    loom::model(|| {
+    bounded(|| {
         let pool = pool(8);
         let (pooled, _permit) = connect(&pool, &Key(1));
         pooled.checkin();
         let other = pool.clone();
         let taker = thread::spawn(move || {
+            pass_for_thread(1);
             let taken = other.take(&Key(1), Timestamp::ZERO);
             let has = taken.is_some();
             std::mem::forget(taken);
@@ -114,6 +123,65 @@ fn loom_what_is_idle_is_taken_by_one() {
         let theirs = taker.join().expect("no panic");
         assert_ne!(taken.is_some(), theirs);
         std::mem::forget(taken);
+    });
+}
+
+#[test]
+fn loom_what_lies_at_one_s_hand_is_taken_by_one() {
+    bounded(|| {
+        let pool = pool(8);
+        let (pooled, _permit) = connect(&pool, &Key(1));
+        pooled.checkin();
+        let slot = pool.host(&Key(1));
+        let taker = thread::spawn(move || {
+            pass_for_thread(1);
+            let taken = slot.take(Timestamp::ZERO);
+            let has = taken.is_some();
+            std::mem::forget(taken);
+            has
+        });
+        let taken = pool.host(&Key(1)).take(Timestamp::ZERO);
+        let theirs = taker.join().expect("no panic");
+        assert_ne!(taken.is_some(), theirs);
+        std::mem::forget(taken);
+    });
+}
+
+#[test]
+fn loom_a_key_looks_for_nothing_at_a_host_that_is_gone() {
+    bounded(|| {
+        let pool = pool(8);
+        let (pooled, permit) = connect(&pool, &Key(1));
+        pooled.checkin();
+        // The last that refers to the host: it goes with its connection.
+        let ender = thread::spawn(move || drop(permit));
+        drop(pool.take(&Key(1), Timestamp::ZERO));
+        ender.join().expect("no panic");
+        assert!(pool.take(&Key(1), Timestamp::ZERO).is_none());
+    });
+}
+
+#[test]
+fn loom_who_waits_is_given_what_goes_back_to_a_seat() {
+    bounded(|| {
+        let pool = pool(8);
+        let (pooled, _permit) = connect(&pool, &Key(1));
+        pooled.checkin();
+        let slot = pool.host(&Key(1));
+        let pooled = slot.take(Timestamp::ZERO).expect("it is at hand");
+        let waiter = thread::spawn(move || {
+            pass_for_thread(1);
+            let mut checkout = slot.checkout();
+            let bell = Bell::new();
+            let is_pending = poll(&mut checkout, &bell).is_pending();
+            (checkout, bell, is_pending)
+        });
+        pooled.checkin();
+        let (mut checkout, bell, is_pending) = waiter.join().expect("no panic");
+        if is_pending {
+            assert!(bell.has_rung(), "it waits in vain");
+            assert!(matches!(poll(&mut checkout, &bell), Poll::Ready(Step::Connection(_))));
+        }
     });
 }
 

@@ -16,6 +16,7 @@
 
 mod checkout;
 mod config;
+mod ending;
 mod host;
 mod line;
 #[cfg(all(test, hpx_loom))]
@@ -23,6 +24,7 @@ mod loom_tests;
 mod permits;
 mod reaper;
 mod rules;
+mod seats;
 mod shard;
 #[cfg(all(test, not(hpx_loom)))]
 mod tests;
@@ -45,6 +47,7 @@ pub use self::{
 use self::{
     permits::Permits,
     rules::Rules,
+    seats::Seats,
     shard::{Census, Effects, Handed, Shard, Stored},
 };
 use crate::{
@@ -104,6 +107,7 @@ impl PoolStats {
 
 type HostShard<K, C> = Shard<K, C, Arc<Anchor<K, C>>, Weak<HostRef<K, C>>>;
 type Locked<K, C> = Padded<Mutex<HostShard<K, C>>>;
+type HostSeats<K, C> = Seats<C, Arc<Anchor<K, C>>>;
 type HostStored<K, C> = Box<Stored<C, Arc<Anchor<K, C>>>>;
 type HostEffects<K, C> = Effects<C, Arc<Anchor<K, C>>, Weak<HostRef<K, C>>>;
 
@@ -137,6 +141,7 @@ struct HostRef<K: PoolKey, C: Connection> {
     key: K,
     shard: usize,
     host: usize,
+    seats: Arc<HostSeats<K, C>>,
 }
 
 /// A connection's own reference to its host: its count is touched only by whoever has the connection.
@@ -144,7 +149,8 @@ struct Anchor<K: PoolKey, C: Connection> {
     host: Arc<HostRef<K, C>>,
 }
 
-/// A host of a pool, found once and kept: what goes through it hashes nothing and compares no keys.
+/// A host of a pool, found once and kept: what goes through it hashes nothing and compares no keys, and a thread that gives a
+/// connection back has it at hand for its next checkout.
 pub struct HostSlot<K: PoolKey, C: Connection> {
     host: Arc<HostRef<K, C>>,
 }
@@ -260,7 +266,15 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
 impl<K: PoolKey, C: Connection> HostSlot<K, C> {
     /// A connection that is free now.
     pub fn take(&self, now: Timestamp) -> Option<Pooled<K, C>> {
-        self.host.inner.take(self.host.shard, now, |_| Some(self.host.host))
+        let HostRef { inner, seats, .. } = &*self.host;
+        let is_fresh = |stored: &Stored<C, _>| inner.rules.is_fresh(stored.since, stored.born, now);
+        if let Some(stored) = seats.take(HostSeats::<K, C>::own(), is_fresh) {
+            let pooled = Pooled::new(Handed::Own(stored));
+            if !pooled.is_stale() {
+                return Some(pooled);
+            }
+        }
+        inner.take(self.host.shard, now, |_| Some(self.host.host))
     }
 
     /// Gives a connection of this host back for the next user, as [`Pooled::checkin`] does. One of another host is dropped, and
@@ -297,7 +311,8 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
         }
         // Not there, or just about to be taken out by the last who referred to it.
         let at = found.unwrap_or_else(|| shard.insert(hash, key.clone(), key.may_share(), Weak::new()));
-        let host = Arc::new(HostRef { inner: Arc::clone(self), key: key.clone(), shard: place, host: at });
+        let (inner, seats) = (Arc::clone(self), shard.seats(at));
+        let host = Arc::new(HostRef { inner, key: key.clone(), shard: place, host: at, seats });
         shard.set_anchor(at, Arc::downgrade(&host));
         host
     }
@@ -308,30 +323,33 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
         now: Timestamp,
         find: impl FnOnce(&HostShard<K, C>) -> Option<usize>,
     ) -> Option<Pooled<K, C>> {
-        let shard = &self.shards[place];
-        let (host, newest) = {
-            let mut shard = shard.0.lock();
-            let host = find(&shard)?;
-            (host, shard.take_newest(host, now))
-        };
-        if let Some(stored) = newest {
-            let pooled = Pooled::new(Handed::Own(stored));
-            if !pooled.is_stale() {
-                return Some(pooled);
+        let (newest, host) = {
+            let mut shard = self.shards[place].0.lock();
+            let at = find(&shard)?;
+            match shard.take_newest(at, HostSeats::<K, C>::own(), now) {
+                Some(stored) => (Some(stored), None),
+                // Gone: whoever was the last to refer to it is about to take it out, and there is nothing.
+                None => (None, Some(shard.anchor(at).upgrade()?)),
             }
-        }
-        self.take_any(shard, host, now)
+        };
+        let host = match (newest, host) {
+            (Some(stored), _) if stored.conn.is_open() => return Some(Pooled::new(Handed::Own(stored))),
+            // Order matters: it may be the last to refer to its host, and is dropped when that is held.
+            (Some(stored), _) => Arc::clone(&stored.host.host),
+            (None, host) => host?,
+        };
+        self.take_any(&host, now)
     }
 
     /// The same for what is shared, and where the newest is too old or dead.
     #[cold]
-    fn take_any(&self, shard: &Locked<K, C>, host: usize, now: Timestamp) -> Option<Pooled<K, C>> {
+    fn take_any(&self, host: &HostRef<K, C>, now: Timestamp) -> Option<Pooled<K, C>> {
         // Bounded by what is idle: what died there is passed over.
         loop {
             let take = |shard: &mut HostShard<K, C>, _: &Permits, effects: &mut HostEffects<K, C>| {
-                shard.take(host, now, effects)
+                shard.take(host.host, now, effects)
             };
-            let pooled = Pooled::new(self.run(shard, take)?);
+            let pooled = Pooled::new(self.with(host, take)?);
             if !pooled.is_stale() {
                 return Some(pooled);
             }
@@ -342,8 +360,13 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
     fn give_back(&self, host: &HostRef<K, C>, stored: HostStored<K, C>) {
         let shard = &self.shards[host.shard];
         let expires = self.rules.expires(stored.since, stored.born);
-        let kept = shard.0.lock().keep(host.host, stored, &self.permits);
-        match kept {
+        let seat = HostSeats::<K, C>::own();
+        let left = match self.rules.is_young(stored.born, stored.since) {
+            true => host.seats.put(seat, stored),
+            false => Some(stored),
+        };
+        let left = left.and_then(|stored| shard.0.lock().keep(host.host, seat, stored, &self.permits));
+        match left {
             Some(stored) => {
                 self.collect_credit(host);
                 self.run(shard, |shard, permits, effects| {

@@ -1,7 +1,7 @@
 //! The hosts of one shard: their idle connections, who waits for one, and what may be dialed.
 //!
-//! Pure: no lock, no clock, no task; wakers, connections and keys are carried and never called, dropped or cloned but where it
-//! says so. What is to be woken or dropped is handed out in [`Effects`], for when the lock is gone.
+//! Pure: no lock but the [seats](super::seats)', no clock, no task; wakers, connections and keys are carried and never called,
+//! dropped or cloned but where it says so. What is to be woken or dropped is handed out in [`Effects`], for when the lock is gone.
 //!
 //! Invariants, after every operation that ends in [`pump`](Shard::pump):
 //! - nothing is idle at a host while somebody waits there;
@@ -15,6 +15,7 @@ use super::{
     host::{Credit, Dial, Flavor, Given, Host, Shared},
     permits::Permits,
     rules::Rules,
+    seats::{Seated, Seats},
 };
 use crate::{
     env::Timestamp,
@@ -128,6 +129,10 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         (host.key, host.anchor)
     }
 
+    pub(super) fn seats(&self, host: usize) -> Arc<Seats<C, H>> {
+        Arc::clone(&self.hosts[host].seats)
+    }
+
     pub(super) fn anchor(&self, host: usize) -> &A {
         &self.hosts[host].anchor
     }
@@ -140,10 +145,25 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
     }
 
     /// The connection most recently used, if one is idle and young enough: what nearly every checkout finds.
-    pub(super) fn take_newest(&mut self, host: usize, now: Timestamp) -> Option<Box<Stored<C, H>>> {
+    pub(super) fn take_newest(
+        &mut self,
+        host: usize,
+        seat: usize,
+        now: Timestamp,
+    ) -> Option<Box<Stored<C, H>>> {
         self.now = self.now.max(now);
         let (rules, now) = (self.rules, self.now);
-        let idle = &mut self.hosts[host].idle;
+        let Host { idle, seats, lent, .. } = &mut self.hosts[host];
+        if lent.contains(seat) {
+            let newest = idle.back().map(|stored| stored.since);
+            let passes = |stored: &Stored<C, H>| {
+                newest.is_none_or(|newest| newest <= stored.since)
+                    && rules.is_fresh(stored.since, stored.born, now)
+            };
+            if let Some(stored) = seats.take(seat, passes) {
+                return Some(stored);
+            }
+        }
         if planted::alive(Bug::OldestHandedOutFirst) {
             idle.rotate_left(usize::from(!idle.is_empty()));
         }
@@ -157,6 +177,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
     pub(super) fn keep(
         &mut self,
         host: usize,
+        seat: usize,
         stored: Box<Stored<C, H>>,
         permits: &Permits,
     ) -> Option<Box<Stored<C, H>>> {
@@ -165,9 +186,14 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
             !self.closed && stored.epoch == self.epoch && self.rules.is_young(stored.born, self.now);
         let entry = &mut self.hosts[host];
         let is_unwanted = entry.line.is_empty() || planted::alive(Bug::PutAwayBesideWaiters);
-        let has_room = is_unwanted && entry.shared.is_empty() && entry.idle.len() < self.rules.idle_per_host;
+        let has_room =
+            is_unwanted && entry.shared.is_empty() && entry.idle_at_most() < self.rules.idle_per_host;
         if is_good && has_room && self.credit.enters(permits) {
-            entry.idle.push_back(stored);
+            match entry.seats.lend(seat, stored) {
+                Seated::Lent => entry.lent.insert(seat),
+                Seated::Filled => self.credit.left(),
+                Seated::InPlaceOf(other) => entry.rest(other),
+            }
             return None;
         }
         Some(stored)
@@ -183,6 +209,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         self.now = self.now.max(now);
         let (rules, now) = (self.rules, self.now);
         let host = &mut self.hosts[host];
+        host.call_in(&mut self.credit);
         // Bounded by what is idle: the newest first, and when it is too old the others are.
         while let Some(stored) = host.idle.pop_back() {
             self.credit.left();
@@ -216,6 +243,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
             return;
         }
         effects.idled = Some(self.rules.expires(stored.since, stored.born));
+        entry.call_in(&mut self.credit);
         entry.idle.push_back(stored);
         let is_over = self.credit.entered(permits);
         self.trim(host, is_over, effects);
@@ -223,7 +251,8 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
 
     /// A connection of a host became idle, and maybe one too many in all: one that was idle for longer may have to go for it.
     fn trim(&mut self, host: usize, is_over: bool, effects: &mut Effects<C, H, A>) {
-        let entry = &self.hosts[host];
+        let entry = &mut self.hosts[host];
+        entry.call_in(&mut self.credit);
         let oldest = if entry.idle.len() + entry.resting().count() > self.rules.idle_per_host {
             entry.oldest_idle().map(|(since, id)| (since, id, host))
         } else if is_over {
@@ -306,6 +335,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         let is_closed = self.closed || stored.epoch != self.epoch;
         let entry = &mut self.hosts[host];
         entry.end_dial(ticket);
+        entry.call_in(&mut self.credit);
         entry.flavor = Flavor::Shared;
         if is_closed {
             effects.drop_own.push(stored);
@@ -365,11 +395,13 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         let entry = &mut self.hosts[host];
         entry.open -= 1;
         permits.release();
+        entry.call_in(&mut self.credit);
         if let Some(at) = entry.idle.iter().position(|stored| stored.id == id) {
             self.credit.left();
             effects.drop_own.extend(entry.idle.remove(at));
         }
         entry.drop_shared(id, &mut self.credit, effects);
+        entry.take_back(id, effects);
         self.pump(host, permits, effects);
     }
 
@@ -446,94 +478,6 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         }
     }
 
-    /// The connection longest idle: since when, which, and where.
-    pub(super) fn oldest_idle(&self) -> Option<(Timestamp, u64, usize)> {
-        let of =
-            |(at, host): (usize, &Host<K, C, H, A>)| host.oldest_idle().map(|(since, id)| (since, id, at));
-        self.hosts.iter().filter_map(of).min()
-    }
-
-    /// Takes an idle connection out. True if it was there, and was idle.
-    pub(super) fn evict(&mut self, host: usize, id: u64, effects: &mut Effects<C, H, A>) -> bool {
-        let Some(entry) = self.hosts.get_mut(host) else { return false };
-        if let Some(at) = entry.idle.iter().position(|stored| stored.id == id) {
-            self.credit.left();
-            effects.drop_own.extend(entry.idle.remove(at));
-            return true;
-        }
-        let resting = entry.shared.iter().any(|shared| shared.id == id && shared.streams == 0);
-        if resting {
-            entry.drop_shared(id, &mut self.credit, effects);
-        }
-        resting
-    }
-
-    /// Takes out what is too old. When there is more to do; `None` if nothing is idle.
-    pub(super) fn expire(&mut self, now: Timestamp, effects: &mut Effects<C, H, A>) -> Option<Timestamp> {
-        self.now = self.now.max(now);
-        let (rules, now) = (self.rules, self.now);
-        let mut next = None;
-        let mut sooner = |at: Timestamp| next = Some(next.map_or(at, |next: Timestamp| next.min(at)));
-        for (_, host) in &mut self.hosts {
-            for _ in 0..host.idle.len() {
-                let Some(stored) = host.idle.pop_front() else { break };
-                if rules.is_fresh(stored.since, stored.born, now) {
-                    sooner(rules.expires(stored.since, stored.born));
-                    host.idle.push_back(stored);
-                } else {
-                    self.credit.left();
-                    effects.drop_own.push(stored);
-                }
-            }
-            host.retire(rules, now, &mut self.credit, effects);
-            for shared in &host.shared {
-                match shared.streams {
-                    0 => sooner(rules.expires(shared.since, shared.born)),
-                    _ if !shared.draining => sooner(rules.dies(shared.born)),
-                    _ => {}
-                }
-            }
-        }
-        next
-    }
-
-    /// Everything that is there ends: what is idle now, what is out when it comes back.
-    pub(super) fn drain(&mut self, epoch: u64, permits: &Permits, effects: &mut Effects<C, H, A>) {
-        self.epoch = epoch;
-        let hosts: Vec<usize> = self.hosts.iter().map(|(at, _)| at).collect();
-        for at in hosts {
-            let host = &mut self.hosts[at];
-            for stored in host.idle.drain(..) {
-                self.credit.left();
-                effects.drop_own.push(stored);
-            }
-            for shared in &mut host.shared {
-                shared.draining = true;
-            }
-            host.retire(self.rules, self.now, &mut self.credit, effects);
-            self.pump(at, permits, effects);
-        }
-    }
-
-    /// The same, for good: who waits is told.
-    pub(super) fn close(&mut self, permits: &Permits, effects: &mut Effects<C, H, A>) {
-        self.closed = true;
-        self.drain(self.epoch + 1, permits, effects);
-        for (_, host) in &mut self.hosts {
-            for (ticket, mut waiter) in std::mem::take(&mut host.line) {
-                if waiter.dial == Dial::Allowed {
-                    waiter.dial = Dial::No;
-                    host.dialing -= 1;
-                    host.open -= 1;
-                    permits.release();
-                }
-                effects.wake.extend(waiter.waker.take());
-                waiter.given = Some(Given::Closed);
-                host.given.insert(ticket, waiter);
-            }
-        }
-    }
-
     /// True if one more may become idle here, now that others gave back what they don't use.
     pub(super) fn has_credit(&mut self, permits: &Permits) -> bool {
         self.credit.has(permits)
@@ -541,6 +485,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
 
     /// Gives back the right to idle connections that aren't there.
     pub(super) fn return_credit(&mut self, permits: &Permits) {
+        self.call_in();
         self.credit.give_back(permits);
     }
 
@@ -570,7 +515,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
                 hosts: 1,
                 open: host.open,
                 dialing: host.dialing,
-                idle: host.idle.len() + host.resting().count(),
+                idle: host.idle.len() + host.seated() + host.resting().count(),
                 waiting: host.line.len(),
             };
             (&host.key, census)

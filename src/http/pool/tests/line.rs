@@ -260,3 +260,26 @@ fn keys_are_told_apart_though_they_hash_alike() {
         assert_eq!(pool.take(&Same(key), at(1)).is_some(), key % 2 == 0, "{key}");
     }
 }
+
+#[test]
+fn a_connection_that_dies_before_its_waiter_looks_is_never_idle_again() {
+    for leaves in [true, false] {
+        let mut world = World::new(PoolConfig { open_per_host_max: 1, ..roomy() });
+        let pooled = world.connect(&A);
+        let number = pooled.number;
+        let mut caller = world.caller(&A);
+        assert!(caller.waits(&world));
+        world.checkin(pooled);
+        assert!(caller.rung());
+        world.close_by_peer(number);
+        match leaves {
+            true => drop(caller),
+            // It stands where it stood, and dials.
+            false => drop((caller.dial(&world), caller)),
+        }
+        world.settle();
+        assert_eq!((world.pool.stats().idle, world.pool.stats().open), (0, 0));
+        assert!(world.pool.take(&A, world.now).is_none());
+        world.check();
+    }
+}

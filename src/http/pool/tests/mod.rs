@@ -4,6 +4,7 @@ mod limits;
 mod line;
 mod random;
 mod reaping;
+mod seats;
 mod sharing;
 
 use std::{

@@ -6,6 +6,7 @@ use rand_chacha::{
 };
 
 use super::*;
+use crate::sync::pass_for_thread;
 
 const KEYS: [Key; 4] = [A, B, H2, Key("h2 too", true)];
 
@@ -18,10 +19,16 @@ struct Life {
     used: Vec<Pooled<Key, Conn>>,
     /// What happened, as far as a user sees it.
     seen: Vec<String>,
+    /// Which thread acts, of how many: drawn apart, so that a life is the same on one.
+    threads: (ChaCha12Rng, usize),
 }
 
 impl Life {
     fn new(seed: u64, shards: usize) -> Self {
+        Self::on_threads(seed, shards, 1)
+    }
+
+    fn on_threads(seed: u64, shards: usize, threads: usize) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let config = PoolConfig {
             shards,
@@ -43,6 +50,24 @@ impl Life {
             dials: Vec::new(),
             used: Vec::new(),
             seen: Vec::new(),
+            threads: (ChaCha12Rng::seed_from_u64(!seed), threads),
+        }
+    }
+
+    /// From here on another thread acts, or the same.
+    fn switch(&mut self) {
+        let (rng, threads) = &mut self.threads;
+        pass_for_thread(rng.next_u32() as usize % *threads);
+    }
+
+    /// As most users do before they stand in line, by a slot or by a key.
+    fn take(&mut self, key: &Key) -> Option<Pooled<Key, Conn>> {
+        let (rng, threads) = &mut self.threads;
+        match rng.next_u32() % 4 {
+            _ if *threads == 1 => None,
+            0 => None,
+            1 => self.world.pool.take(key, self.world.now),
+            _ => self.world.pool.host(key).take(self.world.now),
         }
     }
 
@@ -53,9 +78,15 @@ impl Life {
     }
 
     fn step(&mut self, number: usize) {
+        self.switch();
         match self.rng.next_u32() % 14 {
             0..4 => {
                 let key = &KEYS[self.rng.next_u32() as usize % KEYS.len()];
+                if let Some(pooled) = self.take(key) {
+                    assert!(pooled.is_shared() || !pooled.is_stale(), "a dead one was handed out");
+                    self.used.push(pooled);
+                    return;
+                }
                 let caller = self.world.caller(key);
                 self.callers.push((number, caller));
             }
@@ -117,6 +148,8 @@ impl Life {
                 continue;
             }
             let number = *number;
+            self.switch();
+            let (_, caller) = &mut self.callers[at];
             let got = caller.poll(&self.world);
             for permit in caller.dials.drain(..) {
                 self.seen.push(format!("{number} dials {}", permit.key().0));
@@ -205,6 +238,15 @@ impl Caller {
 fn arbitrary_lives_keep_every_rule_and_leave_nothing() {
     for seed in 0..400 {
         let mut life = Life::new(seed, 1 + seed as usize % 16);
+        life.run(300);
+        life.end();
+    }
+}
+
+#[test]
+fn arbitrary_lives_on_several_threads_keep_every_rule_and_leave_nothing() {
+    for seed in 0..400 {
+        let mut life = Life::on_threads(seed, 1 + seed as usize % 4, 2 + seed as usize % 3);
         life.run(300);
         life.end();
     }
