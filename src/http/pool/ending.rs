@@ -2,7 +2,7 @@
 //! [shard](super::shard) it is in.
 
 use super::{
-    host::{Dial, Given, Host},
+    host::{Given, Host},
     permits::Permits,
     shard::{Effects, Shard},
 };
@@ -93,12 +93,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         self.drain(self.epoch + 1, permits, effects);
         for (_, host) in &mut self.hosts {
             for (ticket, mut waiter) in std::mem::take(&mut host.line) {
-                if waiter.dial == Dial::Allowed {
-                    waiter.dial = Dial::No;
-                    host.dialing -= 1;
-                    host.open -= 1;
-                    permits.release();
-                }
+                host.withdraw(&mut waiter, permits);
                 effects.wake.extend(waiter.waker.take());
                 waiter.given = Some(Given::Closed);
                 host.given.insert(ticket, waiter);

@@ -163,17 +163,21 @@ impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
         }
     }
 
-    /// Hands a connection to the one who has waited longest, of whom there is one.
-    pub(super) fn serve(&mut self, handed: Handed<C, H>, permits: &Permits, effects: &mut Effects<C, H, A>) {
-        let next = if planted::alive(Bug::Barging) { self.line.pop_last() } else { self.line.pop_first() };
-        let Some((ticket, mut waiter)) = next else { return };
+    /// Takes back the permission to dial that a waiter hasn't made use of.
+    pub(super) fn withdraw(&mut self, waiter: &mut Waiter<C, H>, permits: &Permits) {
         if waiter.dial == Dial::Allowed {
-            // It hasn't begun, and needn't.
             waiter.dial = Dial::No;
             self.dialing -= 1;
             self.open -= 1;
             permits.release();
         }
+    }
+
+    /// Hands a connection to the one who has waited longest, of whom there is one.
+    pub(super) fn serve(&mut self, handed: Handed<C, H>, permits: &Permits, effects: &mut Effects<C, H, A>) {
+        let next = if planted::alive(Bug::Barging) { self.line.pop_last() } else { self.line.pop_first() };
+        let Some((ticket, mut waiter)) = next else { return };
+        self.withdraw(&mut waiter, permits);
         effects.wake.extend(waiter.waker.take());
         waiter.given = Some(Given::Connection(handed));
         self.given.insert(ticket, waiter);

@@ -72,12 +72,8 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
     ) {
         let entry = &mut self.hosts[host];
         let waiter = entry.line.remove(&ticket).or_else(|| entry.given.remove(&ticket));
-        let Some(waiter) = waiter else { return };
-        if waiter.dial == Dial::Allowed {
-            entry.dialing -= 1;
-            entry.open -= 1;
-            permits.release();
-        }
+        let Some(mut waiter) = waiter else { return };
+        entry.withdraw(&mut waiter, permits);
         effects.drop_wakers.extend(waiter.waker);
         match waiter.given {
             Some(Given::Connection(Handed::Own(stored))) if planted::alive(Bug::WaiterLosesConnection) => {

@@ -12,7 +12,7 @@ use std::{sync::Arc, task::Waker};
 use slab::Slab;
 
 use super::{
-    host::{Credit, Dial, Flavor, Given, Host, Shared},
+    host::{Credit, Flavor, Given, Host, Shared},
     permits::Permits,
     rules::Rules,
     seats::{Seated, Seats},
@@ -251,8 +251,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
 
     /// A connection of a host became idle, and maybe one too many in all: one that was idle for longer may have to go for it.
     fn trim(&mut self, host: usize, is_over: bool, effects: &mut Effects<C, H, A>) {
-        let entry = &mut self.hosts[host];
-        entry.call_in(&mut self.credit);
+        let entry = &self.hosts[host];
         let oldest = if entry.idle.len() + entry.resting().count() > self.rules.idle_per_host {
             entry.oldest_idle().map(|(since, id)| (since, id, host))
         } else if is_over {
@@ -297,6 +296,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         let rules = self.rules;
         let of_host = self.hosts[host].shared.iter().find(|shared| shared.id == id);
         effects.idled = of_host.map(|shared| rules.expires(shared.since, shared.born));
+        self.hosts[host].call_in(&mut self.credit);
         let is_over = self.credit.entered(permits);
         self.pump(host, permits, effects);
         if self.hosts[host].resting().any(|shared| shared.id == id) {
@@ -335,7 +335,6 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         let is_closed = self.closed || stored.epoch != self.epoch;
         let entry = &mut self.hosts[host];
         entry.end_dial(ticket);
-        entry.call_in(&mut self.credit);
         entry.flavor = Flavor::Shared;
         if is_closed {
             effects.drop_own.push(stored);
@@ -368,11 +367,7 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         if let Some(error) = error
             && let Some(mut waiter) = entry.line.remove(&ticket)
         {
-            if waiter.dial == Dial::Allowed {
-                entry.dialing -= 1;
-                entry.open -= 1;
-                permits.release();
-            }
+            entry.withdraw(&mut waiter, permits);
             effects.wake.extend(waiter.waker.take());
             if planted::alive(Bug::OneErrorForAll) {
                 for (ticket, mut other) in std::mem::take(&mut entry.line) {
