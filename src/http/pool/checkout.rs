@@ -16,7 +16,7 @@ use super::{
 use crate::{
     env::Timestamp,
     error::{ErrorKind, TransportError, TransportResult},
-    sync::Arc,
+    sync::{Arc, AtomicBool},
 };
 
 /// A place in the line of a host. Dropped at any point, it loses nothing: what it was given goes to the next in line.
@@ -251,14 +251,13 @@ pub struct Permit<K: PoolKey, C: Connection> {
     id: u64,
     /// When the pool was last drained as it was given.
     epoch: u64,
-    state: State,
+    state: State<K, C>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum State<K: PoolKey, C: Connection> {
     /// For the one with this ticket.
     Dialing(u64),
-    Open,
+    Open(Arc<Anchor<K, C>>),
     Over,
 }
 
@@ -295,8 +294,8 @@ impl<K: PoolKey, C: Connection> Permit<K, C> {
         enter: impl FnOnce(&mut HostShard<K, C>, usize, u64, HostStored<K, C>, &Permits, &mut HostEffects<K, C>),
     ) {
         let State::Dialing(ticket) = self.state else { return };
-        self.state = State::Open;
-        let host = Arc::new(Anchor { host: Arc::clone(&self.host) });
+        let host = Arc::new(Anchor { host: Arc::clone(&self.host), gone: AtomicBool::new(false) });
+        self.state = State::Open(Arc::clone(&host));
         let stored = Stored { conn, host, id: self.id, born: now, epoch: self.epoch, since: now };
         let stored = Box::new(stored);
         let at = self.host.host;
@@ -311,7 +310,8 @@ impl<K: PoolKey, C: Connection> Permit<K, C> {
         pooled.checkin_through(&self.host);
     }
 
-    /// The dial came to nothing. Whoever was to make it is told, if it still waits; nobody else.
+    /// The dial came to nothing. Whoever was to make it is told, if it still waits; nobody else. Once there was a connection this
+    /// is the same as dropping it.
     pub fn failed(mut self, error: TransportError) {
         self.end_dial(Some(error));
     }
@@ -333,7 +333,8 @@ impl<K: PoolKey, C: Connection> Permit<K, C> {
     }
 
     fn end_dial(&mut self, error: Option<TransportError>) {
-        let State::Dialing(ticket) = std::mem::replace(&mut self.state, State::Over) else { return };
+        let State::Dialing(ticket) = self.state else { return };
+        self.state = State::Over;
         let at = self.host.host;
         self.host.inner.with(&self.host, |shard, permits, effects| {
             shard.dial_failed(at, ticket, error, permits, effects);
@@ -344,16 +345,9 @@ impl<K: PoolKey, C: Connection> Permit<K, C> {
 
 impl<K: PoolKey, C: Connection> Drop for Permit<K, C> {
     fn drop(&mut self) {
-        match self.state {
+        match &self.state {
             State::Dialing(_) => self.end_dial(None),
-            State::Open => {
-                let (at, id) = (self.host.host, self.id);
-                self.host.inner.gone(id);
-                self.host
-                    .inner
-                    .with(&self.host, |shard, permits, effects| shard.gone(at, id, permits, effects));
-                self.host.inner.settle();
-            }
+            State::Open(anchor) => self.host.inner.socket_gone(anchor, self.id),
             State::Over => {}
         }
     }
@@ -361,7 +355,8 @@ impl<K: PoolKey, C: Connection> Drop for Permit<K, C> {
 
 impl<K: PoolKey, C: Connection> fmt::Debug for Permit<K, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
+        let is_open = matches!(self.state, State::Open(_));
+        f.debug_struct("Permit").field("id", &self.id).field("is_open", &is_open).finish_non_exhaustive()
     }
 }
 

@@ -4,11 +4,11 @@
 use super::{
     host::{Given, Host},
     permits::Permits,
-    shard::{Effects, Shard},
+    shard::{Effects, Reference, Shard},
 };
 use crate::env::Timestamp;
 
-impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
+impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
     /// Calls the seats of every host in.
     pub(super) fn call_in(&mut self) {
         self.hosts.iter_mut().for_each(|(_, host)| host.call_in(&mut self.credit));

@@ -10,7 +10,7 @@ use super::{
     permits::Permits,
     rules::Rules,
     seats::{Lent, Seats},
-    shard::{Effects, Handed, Stored},
+    shard::{Effects, Handed, Reference, Stored},
 };
 use crate::{
     env::Timestamp,
@@ -86,7 +86,7 @@ pub(super) struct Host<K, C, H, A> {
     pub(super) queued: bool,
 }
 
-impl<K, C, H: Clone, A: Clone> Host<K, C, H, A> {
+impl<K, C, H: Reference, A: Clone> Host<K, C, H, A> {
     pub(super) fn new(hash: u64, key: K, shares: bool, anchor: A) -> Self {
         Self {
             key,

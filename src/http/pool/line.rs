@@ -5,7 +5,7 @@ use std::task::Waker;
 use super::{
     host::{Dial, Given, Waiter},
     permits::Permits,
-    shard::{Effects, Handed, Shard},
+    shard::{Effects, Handed, Reference, Shard},
 };
 use crate::{
     error::TransportError,
@@ -23,7 +23,7 @@ pub(super) enum Found<C, H> {
     Closed,
 }
 
-impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
+impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
     /// Stands in line: at the end, or where it stood before. [`pump`](Self::pump) and [`look`](Self::look) come next.
     pub(super) fn wait(&mut self, host: usize, before: Option<u64>) -> u64 {
         let host = &mut self.hosts[host];

@@ -223,3 +223,57 @@ fn loom_the_last_socket_tells_who_waits_for_the_end() {
         assert!(first.is_ready() || bell.has_rung(), "nobody told it");
     });
 }
+
+#[test]
+fn loom_what_comes_back_as_its_socket_ends_is_not_kept() {
+    bounded(|| {
+        let pool = pool(1);
+        let (pooled, permit) = connect(&pool, &Key(1));
+        let slot = pool.host(&Key(1));
+        // At hand, and in use again: it may come back without the lock of its shard.
+        pooled.checkin();
+        let pooled = slot.take(Timestamp::ZERO).expect("it is at hand");
+        let ender = thread::spawn(move || drop(permit));
+        slot.checkin(pooled);
+        ender.join().expect("no panic");
+        let stats = pool.stats();
+        assert_eq!((stats.open, stats.idle), (0, 0));
+    });
+}
+
+#[test]
+fn loom_of_what_was_closed_for_a_starving_host_nothing_is_waited_for_when_it_is_gone() {
+    bounded(|| {
+        let pool = pool(1);
+        let (pooled, permit) = connect(&pool, &Key(1));
+        pooled.checkin();
+        let ender = thread::spawn(move || drop(permit));
+        let mut checkout = pool.host(&Key(2)).checkout();
+        let bell = Bell::new();
+        let first = poll(&mut checkout, &bell);
+        ender.join().expect("no panic");
+        assert!(pool.owner.inner.queue.lock().reclaimed.is_empty());
+        assert!(first.is_ready() || bell.has_rung(), "it starves");
+    });
+}
+
+#[test]
+fn loom_a_permit_that_nobody_takes_reaches_who_queues_up_meanwhile() {
+    bounded(|| {
+        let pool = pool(1);
+        let (pooled, permit) = connect(&pool, &Key(1));
+        let mut leaving = pool.host(&Key(2)).checkout();
+        assert!(poll(&mut leaving, &Bell::new()).is_pending());
+        let ender = thread::spawn(move || {
+            drop(pooled);
+            drop(permit);
+        });
+        let leaver = thread::spawn(move || drop(leaving));
+        let mut checkout = pool.host(&Key(3)).checkout();
+        let bell = Bell::new();
+        let first = poll(&mut checkout, &bell);
+        ender.join().expect("no panic");
+        leaver.join().expect("no panic");
+        assert!(first.is_ready() || bell.has_rung(), "it starves");
+    });
+}

@@ -22,6 +22,7 @@ mod line;
 #[cfg(all(test, hpx_loom))]
 mod loom_tests;
 mod permits;
+mod queue;
 mod reaper;
 mod rules;
 mod seats;
@@ -30,11 +31,10 @@ mod shard;
 mod tests;
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::poll_fn,
     hash::{BuildHasher, Hash},
-    task::{Poll, Waker},
+    task::Waker,
 };
 
 use foldhash::fast::FixedState;
@@ -46,9 +46,10 @@ pub use self::{
 };
 use self::{
     permits::Permits,
+    queue::Queue,
     rules::Rules,
     seats::Seats,
-    shard::{Census, Effects, Handed, Shard, Stored},
+    shard::{Census, Effects, Handed, Reference, Shard, Stored},
 };
 use crate::{
     env::Timestamp,
@@ -125,16 +126,6 @@ struct Inner<K: PoolKey, C: Connection> {
     reaper: Mutex<Option<Waker>>,
 }
 
-/// Who waits for the pool as a whole.
-struct Queue<K: PoolKey, C: Connection> {
-    /// Hosts that want a permit, the longest waiting first.
-    starved: VecDeque<Weak<HostRef<K, C>>>,
-    /// Idle connections that were taken out for them, and whose sockets aren't gone yet.
-    reclaimed: Vec<u64>,
-    /// Who waits for the end of everything.
-    drained: Vec<Waker>,
-}
-
 /// A host in its shard. The last one to go takes the host with it.
 struct HostRef<K: PoolKey, C: Connection> {
     inner: Arc<Inner<K, C>>,
@@ -144,9 +135,17 @@ struct HostRef<K: PoolKey, C: Connection> {
     seats: Arc<HostSeats<K, C>>,
 }
 
-/// A connection's own reference to its host: its count is touched only by whoever has the connection.
+/// A connection's own reference to its host: its count is touched only by whoever has the connection, and as it begins and ends.
 struct Anchor<K: PoolKey, C: Connection> {
     host: Arc<HostRef<K, C>>,
+    /// Its socket is gone.
+    gone: AtomicBool,
+}
+
+impl<K: PoolKey, C: Connection> Reference for Arc<Anchor<K, C>> {
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
 }
 
 /// A host of a pool, found once and kept: what goes through it hashes nothing and compares no keys, and a thread that gives a
@@ -171,7 +170,7 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
             ids: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            queue: Mutex::new(Queue { starved: VecDeque::new(), reclaimed: Vec::new(), drained: Vec::new() }),
+            queue: Mutex::new(Queue::new()),
             rules,
             reaps_at: AtomicU64::new(reaper::NEVER),
             reaper: Mutex::new(None),
@@ -232,23 +231,7 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
 
     /// Ready when no dial and no socket is left; after [`close`](Self::close) that stays so.
     pub async fn drained(&self) {
-        let inner = &self.owner.inner;
-        poll_fn(|cx| {
-            if inner.permits.open() == 0 || planted::alive(Bug::ClosedTooEarly) {
-                return Poll::Ready(());
-            }
-            let waker = cx.waker().clone();
-            {
-                // Bounded by who waits: each has one place, however often it is polled.
-                let drained = &mut inner.queue.lock().drained;
-                if !drained.iter().any(|other| other.will_wake(&waker)) {
-                    drained.push(waker);
-                }
-            }
-            // Order matters: whoever takes the count to zero after this look finds the waker.
-            if inner.permits.open() == 0 { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        poll_fn(|cx| self.owner.inner.poll_drained(cx)).await;
     }
 
     /// Takes out what has been idle, or alive, for too long. When there will be more to do; `None` if there is nothing that
@@ -443,73 +426,6 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
         }
     }
 
-    fn queue_up(&self, starved: Vec<Weak<HostRef<K, C>>>) {
-        for host in starved {
-            self.queue.lock().starved.push_back(host);
-            self.permits.queued();
-        }
-    }
-
-    /// Gives permits to hosts that wait for one, and closes idle connections to have some.
-    fn feed(&self) {
-        // Bounded by who is starved: each turn takes one out of the queue, or is the last.
-        while self.permits.starving() > 0 {
-            if !self.permits.acquire_first() {
-                if !self.reclaim() {
-                    return;
-                }
-                continue;
-            }
-            let starved = self.queue.lock().starved.pop_front();
-            let Some(starved) = starved else {
-                self.permits.release();
-                return;
-            };
-            self.permits.unqueued();
-            let Some(host) = starved.upgrade() else {
-                self.permits.release();
-                continue;
-            };
-            let mut effects = Effects::none();
-            let took = self.shards[host.shard].0.lock().feed(host.host, &mut effects);
-            if !took {
-                self.permits.release();
-            }
-            self.queue_up(effects.starved);
-            effects.wake.into_iter().for_each(Waker::wake);
-        }
-    }
-
-    /// Takes the longest idle connection of all out, so that its permit comes back. True if one went at once.
-    fn reclaim(&self) -> bool {
-        let is_enough = self.queue.lock().reclaimed.len() >= self.permits.starving();
-        if is_enough || planted::alive(Bug::NothingReclaimed) {
-            return false;
-        }
-        let oldest = |shard: &Locked<K, C>| shard.0.lock().oldest_idle();
-        // Bounded: what was taken meanwhile is looked for again, and each time somebody else got on.
-        while let Some(((_, id, host), place)) =
-            self.shards.iter().enumerate().filter_map(|(place, shard)| Some((oldest(shard)?, place))).min()
-        {
-            let mut effects = Effects::none();
-            // Order matters: noted before its socket can be gone.
-            self.queue.lock().reclaimed.push(id);
-            let evicted = self.shards[place].0.lock().evict(host, id, &mut effects);
-            if evicted {
-                let before = self.permits.open();
-                drop(effects);
-                return self.permits.open() < before;
-            }
-            self.gone(id);
-        }
-        false
-    }
-
-    /// A socket is gone: if it was closed for somebody, that is done.
-    fn gone(&self, id: u64) {
-        self.queue.lock().reclaimed.retain(|reclaimed| *reclaimed != id);
-    }
-
     fn expire(&self, now: Timestamp) -> Option<Timestamp> {
         let next = |shard| self.run(shard, |shard, _, effects| shard.expire(now, effects));
         self.shards.iter().filter_map(next).min()
@@ -529,14 +445,6 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
         let waker = self.reaper.lock().take();
         if let Some(waker) = waker {
             waker.wake();
-        }
-    }
-
-    /// A dial or socket is gone: whoever waits for the last one is told.
-    fn settle(&self) {
-        if self.permits.open() == 0 {
-            let drained = std::mem::take(&mut self.queue.lock().drained);
-            drained.into_iter().for_each(Waker::wake);
         }
     }
 

@@ -5,7 +5,7 @@
 //! exceeded. Before the shard looks at what is idle it calls the seats in, so what lies in them is hidden from nobody. The order of
 //! locks is shard, then seat; who takes and gives back holds the seat's alone.
 
-use super::shard::Stored;
+use super::shard::{Reference, Stored};
 use crate::sync::{self, Mutex, Padded};
 
 /// The seats of one host.
@@ -31,7 +31,7 @@ pub(super) enum Seated<C, H> {
     InPlaceOf(Box<Stored<C, H>>),
 }
 
-impl<C, H> Seats<C, H> {
+impl<C, H: Reference> Seats<C, H> {
     pub(super) fn new() -> Self {
         let seat = || Padded(Mutex::new(Seat { lent: None, stored: None }));
         Self { seats: (0..SEATS).map(|_| seat()).collect() }
@@ -54,7 +54,8 @@ impl<C, H> Seats<C, H> {
     /// Lays a connection on a seat, if that is lent for the likes of it and empty; else gives it back.
     pub(super) fn put(&self, seat: usize, stored: Box<Stored<C, H>>) -> Option<Box<Stored<C, H>>> {
         let mut seat = self.seats[seat].0.lock();
-        if seat.lent != Some(stored.epoch) || seat.stored.is_some() {
+        // Whoever ends a socket says so before it calls the seats in: what is laid down unknowingly is found.
+        if seat.lent != Some(stored.epoch) || seat.stored.is_some() || stored.host.is_gone() {
             return Some(stored);
         }
         seat.stored = Some(stored);

@@ -23,8 +23,14 @@ use crate::{
     planted::{self, Bug},
 };
 
-/// A connection for one user at a time. `H` is the pool's own reference to the host. It lies in a box of its own, so that a
-/// checkout moves a pointer.
+/// A connection's own reference to its host.
+pub(super) trait Reference: Clone {
+    /// True once the connection's socket is gone. It becomes so under the lock of its shard.
+    fn is_gone(&self) -> bool;
+}
+
+/// A connection for one user at a time. `H` is its own reference to its host. It lies in a box of its own, so that a checkout
+/// moves a pointer.
 pub(super) struct Stored<C, H> {
     pub(super) conn: C,
     pub(super) host: H,
@@ -89,7 +95,7 @@ pub(super) struct Census {
     pub(super) waiting: usize,
 }
 
-impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
+impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
     pub(super) fn new(rules: Rules) -> Self {
         Self {
             hosts: Slab::new(),
@@ -182,8 +188,10 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         permits: &Permits,
     ) -> Option<Box<Stored<C, H>>> {
         self.now = self.now.max(stored.since);
-        let is_good =
-            !self.closed && stored.epoch == self.epoch && self.rules.is_young(stored.born, self.now);
+        let is_good = !self.closed
+            && stored.epoch == self.epoch
+            && self.rules.is_young(stored.born, self.now)
+            && !stored.host.is_gone();
         let entry = &mut self.hosts[host];
         let is_unwanted = entry.line.is_empty() || planted::alive(Bug::PutAwayBesideWaiters);
         let has_room =
@@ -230,7 +238,8 @@ impl<K, C, H: Clone, A: Clone> Shard<K, C, H, A> {
         effects: &mut Effects<C, H, A>,
     ) {
         self.now = self.now.max(stored.since);
-        let is_old = self.closed || stored.epoch != self.epoch;
+        // Its socket may have gone since its user looked whether it is open: nobody would ever take it out.
+        let is_old = self.closed || stored.epoch != self.epoch || stored.host.is_gone();
         let is_young = self.rules.is_young(stored.born, self.now) || planted::alive(Bug::ExpiredHandedOut);
         if is_old || !is_young {
             effects.drop_own.push(stored);

@@ -283,3 +283,56 @@ fn a_connection_that_dies_before_its_waiter_looks_is_never_idle_again() {
         world.check();
     }
 }
+
+/// The end of a socket overtakes its user, who has just looked whether the connection is open.
+#[test]
+fn what_comes_back_when_its_socket_is_gone_is_not_kept() {
+    for seated in [false, true] {
+        let mut world = World::new(PoolConfig { open_total_max: 1, ..roomy() });
+        let mut pooled = world.connect(&A);
+        if seated {
+            // A thread has a seat from its first checkin on.
+            let number = pooled.number;
+            world.checkin(pooled);
+            pooled = world.pool.host(&A).take(world.now).expect("it is idle");
+            assert_eq!(pooled.number, number);
+        }
+        let (permit, _) = world.sockets[pooled.number].take().expect("it is open");
+        drop(permit);
+        world.checkin(pooled);
+        let stats = world.pool.stats();
+        assert_eq!((stats.open, stats.idle), (0, 0), "seated: {seated}");
+        // Of the one place there is nothing is owed to it.
+        let b = world.connect(&B);
+        world.checkin(b);
+        let mut a = world.caller(&A);
+        assert!(a.waits(&world));
+        world.settle();
+        assert!(a.rung(), "the place of B's idle connection is A's");
+    }
+}
+
+#[test]
+fn a_permit_whose_connection_had_come_about_fails_like_any_other_end() {
+    let mut world = World::new(roomy());
+    let pooled = world.connect(&A);
+    let (permit, _) = world.sockets[pooled.number].take().expect("it is open");
+    permit.failed(failure());
+    assert_eq!(world.pool.stats().open, 0);
+}
+
+#[test]
+fn what_a_waiter_leaves_behind_when_its_socket_is_gone_is_not_kept() {
+    let mut world = World::new(roomy());
+    let (first, second) = (world.connect(&A), world.connect(&A));
+    let mut waiting = world.caller(&A);
+    let _dial = waiting.dial(&world);
+    let number = first.number;
+    world.checkin(first);
+    let (permit, _) = world.sockets[number].take().expect("it is open");
+    drop(permit);
+    drop(waiting);
+    world.settle();
+    assert_eq!(world.pool.stats().idle, 0);
+    drop(second);
+}

@@ -147,3 +147,20 @@ fn nothing_of_before_a_drain_comes_back_by_a_seat() {
     world.settle();
     assert_eq!(world.pool.stats(), PoolStats::default());
 }
+
+#[test]
+fn what_comes_back_to_a_seat_when_its_socket_is_gone_is_not_kept() {
+    let (mut world, _) = at_hand(roomy());
+    let slot = world.pool.host(&A);
+    let first = slot.take(world.now).expect("it is at hand");
+    let second = world.connect(&A);
+    let (permit, _) = world.sockets[first.number].take().expect("it is open");
+    drop(permit);
+    // The seat is lent anew, and empty, when the first comes back to it.
+    world.checkin(second);
+    let second = slot.take(world.now).expect("it is at hand");
+    slot.checkin(first);
+    assert_eq!(world.pool.stats().idle, 0);
+    world.checkin(second);
+    assert!(is_seated(&world));
+}
