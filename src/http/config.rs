@@ -33,9 +33,11 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// The longest head of a response, in bytes. Default 64 KiB.
     pub head_bytes_max: u32,
-    /// The flow-control window that an HTTP/2 connection and each of its streams begin with, in bytes. Default 2 MiB.
+    /// The flow-control window that each HTTP/2 stream begins with, in bytes: as much as a body that nobody reads may take up
+    /// before its peer waits. Default 8 MiB.
     pub h2_window: u32,
-    /// How far the window may grow where the link has room for more; equal to `h2_window` it doesn't. At most 2^31-1, default
+    /// How far that window may grow where the link has room for more; equal to `h2_window` it doesn't. It bounds what a connection
+    /// takes up in all, too: its own window is four times that of a stream, and no more than this. At most 2^31-1, default
     /// 64 MiB.
     pub h2_window_max: u32,
     /// Requests at once on one HTTP/2 connection, if the peer allows as many. Default 100.
@@ -72,7 +74,7 @@ impl Default for HttpConfig {
             request_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             head_bytes_max: 64 * 1024,
-            h2_window: 2 * 1024 * 1024,
+            h2_window: 8 * 1024 * 1024,
             h2_window_max: 64 * 1024 * 1024,
             h2_streams_max: 100,
             h2_keep_alive_interval: Some(Duration::from_secs(20)),

@@ -294,3 +294,32 @@ async fn trailers_come_after_the_body() {
     while body.chunk().await.expect("a whole body").is_some() {}
     assert!(body.trailers().is_some_and(|trailers| trailers.contains_key("x-sum")));
 }
+
+/// Reads nothing of a body that takes up its stream's window, and asks for another.
+#[tokio::test]
+async fn a_body_that_nobody_reads_holds_up_no_other() {
+    let server = Server::start(move |stream, _| async move {
+        serve_h2(stream, &server::Builder::new(), |request, mut answer, _| async move {
+            if request.uri().path() == "/" {
+                return respond(answer, "hello");
+            }
+            let mut stream = answer.send_response(Response::new(()), false).expect("a stream");
+            // More than any window lets through: it is sent as far as that goes.
+            stream.send_data(Bytes::from(vec![0; 1 << 20]), true).expect("it is taken");
+        })
+        .await;
+    })
+    .await;
+    let client = client(|config| {
+        config.protocol = Protocol::Http2;
+        config.pool.open_per_host_max = 1;
+        (config.h2_window, config.h2_window_max) = (100_000, 400_000);
+    });
+    let unread = client.get(&server.uri("/large")).await.expect("a response");
+    for _ in 0..10 {
+        assert_eq!(text(client.get(&server.uri("/")).await).await, "hello");
+    }
+    assert_eq!(server.accepted(), 1);
+    let mut rest = unread.into_body();
+    assert!(soon("the rest", rest.chunk()).await.expect("a piece").is_some());
+}

@@ -80,7 +80,7 @@ pub(crate) async fn handshake(io: Wire, settings: &Settings) -> TransportResult<
     let made = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(settings.pings.window)
-        .initial_connection_window_size(settings.pings.window)
+        .initial_connection_window_size(settings.pings.of_connection(settings.pings.window))
         .max_header_list_size(settings.head_bytes_max)
         // Small frames are the peer's choice: flow control bounds them.
         .data_frame_budget(usize::MAX)
@@ -155,6 +155,7 @@ pub(crate) struct Task {
     read: Arc<AtomicU64>,
     seen: u64,
     ponger: Ponger,
+    rules: PingRules,
     streams_max: usize,
     /// What the h2 crate takes for the peer's limit until the peer has said it.
     first: usize,
@@ -190,6 +191,7 @@ impl Task {
             shared: Arc::clone(&shared),
             read,
             seen: 0,
+            rules: settings.pings,
             streams_max: settings.streams_max,
             first,
             limit,
@@ -295,8 +297,10 @@ impl Task {
     /// Hands the connection what is due: a window, a ping.
     fn hand_over(&mut self, now: Timestamp) -> Next {
         let mut again = false;
+        let was_overdue = self.shared.recorder.is_overdue();
+        let due = self.ponger.due(now, self.has_streams());
         if let Some(window) = self.ponger.untold() {
-            self.conn.set_target_window_size(window);
+            self.conn.set_target_window_size(self.rules.of_connection(window));
             // Refused while the peer owes an answer to the last settings: kept for the next turn.
             if self.conn.set_initial_window_size(window).is_ok() {
                 self.ponger.told(window);
@@ -304,8 +308,6 @@ impl Task {
                 again = true;
             }
         }
-        let was_overdue = self.shared.recorder.is_overdue();
-        let due = self.ponger.due(now, self.has_streams());
         match due {
             Due::Nothing => {}
             Due::Ping | Due::Sample => match self.ping_pong.send_ping(Ping::opaque()) {

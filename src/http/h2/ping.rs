@@ -134,7 +134,7 @@ impl std::fmt::Debug for Recorder {
 /// How a connection pings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PingRules {
-    /// Where the window starts, and how far it may grow; equal if it is not to.
+    /// Where the window of a stream starts, and how far it may grow; equal if it is not to.
     pub(crate) window: u32,
     pub(crate) window_max: u32,
     pub(crate) interval: Option<Duration>,
@@ -144,6 +144,13 @@ pub(crate) struct PingRules {
     pub(crate) complaints: u32,
 }
 
+impl PingRules {
+    /// The window of the connection as a whole where its streams have this one: a body that nobody reads holds up no other.
+    pub(crate) fn of_connection(&self, window: u32) -> u32 {
+        window.saturating_mul(STREAMS_OF_WINDOW).min(self.window_max.max(window))
+    }
+}
+
 /// The connection task's side: decides, and leaves frames to the caller.
 #[derive(Debug)]
 pub(crate) struct Ponger {
@@ -151,8 +158,6 @@ pub(crate) struct Ponger {
     bdp: Option<Bdp>,
     keep_alive: KeepAlive,
     budget: Budget,
-    /// What had been received when it was asked last, and the time before.
-    asked: [u64; 2],
     /// A window the peer has not been told of. The last one wins.
     untold: Option<u32>,
 }
@@ -170,7 +175,6 @@ impl Ponger {
             bdp: (rules.window_max > window).then(|| Bdp::new(window, rules.window_max)),
             keep_alive,
             budget: Budget::new(rules.complaints, now),
-            asked: [0; 2],
             untold: None,
         }
     }
@@ -196,17 +200,21 @@ impl Ponger {
         stats.window = grown.unwrap_or(stats.window);
     }
 
-    /// What is due, after everything readable was read. At most one ping is out at a time.
+    /// What is due, after everything readable was read: once in a turn. At most one ping is out at a time. A window may be to be
+    /// [told](Self::untold) besides.
     pub(crate) fn due(&mut self, now: Timestamp, streams_open: bool) -> Due {
         let received = self.recorder.received();
-        self.asked = [received, self.asked[0]];
+        if let Some(window) = self.bdp.as_mut().and_then(|bdp| bdp.handle_received(now, received)) {
+            self.untold = Some(window);
+            self.recorder.shared.cold.lock().window = window;
+        }
         let due = self.keep_alive.handle_timeout(now, streams_open);
         self.recorder.shared.overdue.store(self.keep_alive.is_overdue(now), Ordering::Release);
         let is_second = self.keep_alive.pinged().is_some();
         if due != Due::Nothing || (is_second && !planted::alive(Bug::SecondPingOut)) {
             return due;
         }
-        let samples = is_second || self.bdp.as_ref().is_some_and(|bdp| bdp.wants_ping(now, received));
+        let samples = is_second || self.bdp.as_ref().is_some_and(|bdp| bdp.wants_ping(now));
         if samples && self.budget.take(now) { Due::Sample } else { Due::Nothing }
     }
 
@@ -214,7 +222,7 @@ impl Ponger {
     pub(crate) fn handle_ping(&mut self, now: Timestamp) {
         self.keep_alive.handle_ping(now);
         if let Some(bdp) = &mut self.bdp {
-            bdp.handle_ping(now, self.asked[1]);
+            bdp.handle_ping(now);
         }
         self.recorder.shared.cold.lock().pings += 1;
     }
@@ -274,6 +282,8 @@ impl Budget {
     }
 }
 
+/// So many bodies may be left unread before a connection carries no more.
+const STREAMS_OF_WINDOW: u32 = 4;
 /// Samples at once: five steps of the window take half of them.
 const BURST: u32 = 16;
 /// In the long run, one sample in so long.
@@ -349,7 +359,7 @@ mod tests {
         let (mut ponger, recorder) = ponger(rules());
         let mut now = 0;
         let mut grow = |ponger: &mut Ponger, bytes| {
-            recorder.record_data(1);
+            recorder.record_data(bytes / 2);
             now += 1000;
             assert_eq!(ponger.due(at(now), true), Due::Sample);
             ponger.handle_ping(at(now));
