@@ -6,7 +6,7 @@
 use std::{env, error::Error, fs, process::ExitCode};
 
 use hpx_transport::{
-    http::{Client, ConnectionInfo, HttpConfig, Protocol},
+    http::{Client, HttpConfig, Protocol},
     tls::{SessionCache, TlsConfig},
 };
 use rustls::{
@@ -46,8 +46,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let client = Client::new(config)?;
     for number in 1..=2 {
         let response = client.get(&uri).await?;
-        let info: Option<ConnectionInfo> = response.extensions().get().copied();
-        let session = match info.and_then(|info| info.resumed) {
+        let session = match response.body().connection().resumed {
             Some(true) => "TLS session resumed",
             Some(false) => "full TLS handshake",
             None => "no TLS",

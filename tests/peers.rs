@@ -159,7 +159,7 @@ async fn page(client: &Client, uri: &str) -> (Version, ConnectionInfo, usize) {
     let response =
         tokio::time::timeout(PATIENCE, client.get(uri)).await.expect("in time").expect("a response");
     assert_eq!(response.status(), 200);
-    let info = *response.extensions().get().expect("it is there");
+    let info = response.body().connection();
     let version = response.version();
     let body = response.into_body().bytes(2 * LARGE).await.expect("a whole page");
     (version, info, body.len())

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use hpx_transport::http::{Client, HttpConfig, Protocol};
+use hpx_transport::http::{Body, Client, HttpConfig, Protocol};
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{
@@ -48,9 +48,11 @@ fn ours(address: SocketAddr, protocol: Protocol, in_flight: usize, total: usize)
     let mut config = HttpConfig { protocol, h2_streams_max: 1000, ..HttpConfig::default() };
     config.pool.idle_per_host_max = 256;
     let client = Client::new(config).expect("a valid configuration");
-    let uri = format!("http://{address}/");
+    let uri: http::Uri = format!("http://{address}/").parse().expect("a URI");
     rate(in_flight, total, || async {
-        let response = client.get(&uri).await.expect("a response");
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = uri.clone();
+        let response = client.request(request).await.expect("a response");
         assert_eq!(response.into_body().bytes(1000).await.expect("a body").len(), BODY.len());
     })
 }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use pin_project_lite::pin_project;
 use tokio::{
     net::TcpStream,
     time::{Instant as TokioInstant, Sleep},
@@ -55,26 +56,30 @@ impl Clock for Tokio {
     }
 }
 
-/// A tokio `Sleep`, made at the first arming: a connection that never sets a deadline registers no timer.
-#[derive(Debug)]
-pub struct TokioTimer {
-    sleep: Option<Pin<Box<Sleep>>>,
+pin_project! {
+    /// A tokio `Sleep`, made at the first arming: a connection that never sets a deadline registers no timer.
+    #[derive(Debug)]
+    pub struct TokioTimer {
+        #[pin]
+        sleep: Option<Sleep>,
+    }
 }
 
 impl Timer for TokioTimer {
-    fn arm(mut self: Pin<&mut Self>, at: Timestamp) {
+    fn arm(self: Pin<&mut Self>, at: Timestamp) {
         let wait = at.since_epoch();
         let at = Tokio::epoch().checked_add(wait).unwrap_or_else(|| Tokio::epoch() + FAR_FUTURE);
         let at = TokioInstant::from_std(at);
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(at),
-            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(at))),
+        let mut sleep = self.project().sleep;
+        match sleep.as_mut().as_pin_mut() {
+            Some(sleep) => sleep.reset(at),
+            None => sleep.set(Some(tokio::time::sleep_until(at))),
         }
     }
 
-    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().poll(cx),
+    fn poll_expired(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.project().sleep.as_pin_mut() {
+            Some(sleep) => sleep.poll(cx),
             None => Poll::Pending,
         }
     }

@@ -90,15 +90,33 @@ impl http_body::Body for Body {
     }
 }
 
+/// What carried a response.
+///
+/// ```no_run
+/// # async fn run(client: hpx_transport::http::Client) -> hpx_transport::TransportResult<()> {
+/// let response = client.get("https://example.com/").await?;
+/// assert!(!response.body().connection().reused);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The connection had carried a request before.
+    pub reused: bool,
+    /// TLS had resumed a session when it was opened; `None` without TLS.
+    pub resumed: Option<bool>,
+}
+
 /// The body of a response, as it comes in.
 ///
 /// Read to its end, it lets the connection serve the next request. Dropped before, an HTTP/1.1 connection is closed and an HTTP/2
 /// stream is reset; nobody else gets what was left. While nobody reads, the peer is held back by flow control.
 pub struct ResponseBody {
     kind: Kind,
+    connection: ConnectionInfo,
     outside: Arc<dyn Outside>,
     timeout: Duration,
-    alarm: Option<Alarm>,
+    alarm: Alarm,
     deadline: Option<Timestamp>,
     trailers: Option<HeaderMap>,
     is_over: bool,
@@ -110,8 +128,19 @@ pub(crate) enum Kind {
 }
 
 impl ResponseBody {
-    pub(crate) fn new(kind: Kind, outside: Arc<dyn Outside>, timeout: Duration) -> Self {
-        Self { kind, outside, timeout, alarm: None, deadline: None, trailers: None, is_over: false }
+    pub(crate) fn new(
+        kind: Kind,
+        connection: ConnectionInfo,
+        outside: Arc<dyn Outside>,
+        timeout: Duration,
+        alarm: Alarm,
+    ) -> Self {
+        Self { kind, connection, outside, timeout, alarm, deadline: None, trailers: None, is_over: false }
+    }
+
+    /// What carried the response.
+    pub fn connection(&self) -> ConnectionInfo {
+        self.connection
     }
 
     /// The next piece; `None` at the end. Dropping the future loses nothing.
@@ -159,7 +188,7 @@ impl ResponseBody {
             return Poll::Ready(Ok(None));
         }
         let poll = match &mut self.kind {
-            Kind::H1(body) => body.poll_chunk(cx, &mut self.trailers),
+            Kind::H1(body) => body.poll_chunk(cx, &*self.outside, &mut self.trailers),
             Kind::H2(body) => body.poll_chunk(cx, &mut self.trailers),
         };
         if let Poll::Ready(result) = poll {
@@ -168,8 +197,7 @@ impl ResponseBody {
             return Poll::Ready(result);
         }
         let deadline = *self.deadline.get_or_insert_with(|| self.outside.now() + self.timeout);
-        let alarm = self.alarm.get_or_insert_with(|| self.outside.alarm());
-        if alarm.poll_at(cx, Some(deadline)).is_pending() {
+        if self.alarm.poll_at(cx, Some(deadline)).is_pending() {
             return Poll::Pending;
         }
         self.is_over = true;

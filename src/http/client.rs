@@ -9,24 +9,24 @@ use std::{
     task::Poll,
 };
 
-use http::{Method, Request, Response, Uri, Version, header::HOST};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, uri::PathAndQuery};
 use rustls::pki_types::ServerName;
 
 use super::{
-    body::{Body, Kind, ResponseBody},
+    body::{Body, ConnectionInfo, Kind, ResponseBody},
     config::{HttpConfig, Protocol},
     event::{Event, Reporter, Watch},
     h1, h2,
     link::{Link, PooledLink, Spoken},
     memory::HostMemory,
-    origin::{Origin, remove_hop_by_hop},
+    origin::{Origin, OriginRef, remove_hop_by_hop, root_path},
     outside::Outside,
     pool::{Permit, Pool, PoolConfig, PoolStats, Step},
     sent::Failed,
 };
 use crate::{
     dial::Target,
-    env::{self, Env},
+    env::{self, Env, Timestamp},
     error::{Delivery, ErrorKind, TransportError, TransportResult},
     planted::{self, Bug},
     sync::{AtomicBool, AtomicU64, Mutex, Ordering},
@@ -57,26 +57,6 @@ struct Inner {
 
 /// By host and port.
 type Known = BTreeMap<(Box<str>, u16), Arc<HostMemory>>;
-
-/// What carried a response; in its extensions.
-///
-/// ```no_run
-/// # async fn run(client: hpx_transport::http::Client) -> hpx_transport::TransportResult<()> {
-/// use hpx_transport::http::ConnectionInfo;
-///
-/// let response = client.get("https://example.com/").await?;
-/// let info = response.extensions().get::<ConnectionInfo>();
-/// assert!(info.is_some_and(|info| !info.reused));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// The connection had carried a request before.
-    pub reused: bool,
-    /// TLS had resumed a session when it was opened; `None` without TLS.
-    pub resumed: Option<bool>,
-}
 
 /// What a client's pool holds of one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,24 +134,29 @@ impl Client {
     pub async fn request(&self, request: Request<Body>) -> TransportResult<Response<ResponseBody>> {
         let inner = &self.inner;
         let timeout = inner.config.request_timeout;
-        let deadline = inner.outside.now() + timeout;
+        let now = inner.outside.now();
         let mut alarm = inner.outside.alarm();
         let handed = AtomicBool::new(false);
-        let mut work = pin!(inner.send(request, &handed));
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = work.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            let is_in_time = alarm.poll_at(cx, Some(deadline)).is_pending();
-            if is_in_time || planted::alive(Bug::RequestTimeoutIgnored) {
-                return Poll::Pending;
-            }
-            let was_handed = handed.load(Ordering::Relaxed);
-            let delivery = if was_handed { Delivery::MaybeSent } else { Delivery::NotSent };
-            let text = format!("no response within request_timeout of {timeout:?}");
-            Poll::Ready(Err(TransportError::new(ErrorKind::Timeout, text).with_delivery(delivery)))
-        })
-        .await
+        let (response, info) = {
+            let mut work = pin!(inner.send(request, now, &handed));
+            poll_fn(|cx| {
+                if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                    return Poll::Ready(result);
+                }
+                let is_in_time = alarm.poll_at(cx, Some(now + timeout)).is_pending();
+                if is_in_time || planted::alive(Bug::RequestTimeoutIgnored) {
+                    return Poll::Pending;
+                }
+                let was_handed = handed.load(Ordering::Relaxed);
+                let delivery = if was_handed { Delivery::MaybeSent } else { Delivery::NotSent };
+                let text = format!("no response within request_timeout of {timeout:?}");
+                Poll::Ready(Err(TransportError::new(ErrorKind::Timeout, text).with_delivery(delivery)))
+            })
+            .await?
+        };
+        let (outside, timeout) = (Arc::clone(&inner.outside), inner.config.body_timeout);
+        // The body has the request's alarm, which is armed anew where it has to wait.
+        Ok(response.map(|kind| ResponseBody::new(kind, info, outside, timeout, alarm)))
     }
 
     /// What is in the pool.
@@ -213,17 +198,19 @@ impl Inner {
     async fn send(
         self: &Arc<Self>,
         mut request: Request<Body>,
+        mut now: Timestamp,
         handed: &AtomicBool,
-    ) -> TransportResult<Response<ResponseBody>> {
+    ) -> TransportResult<(Response<Kind>, ConnectionInfo)> {
         if request.method() == Method::CONNECT {
             return Err(TransportError::config(
                 "method",
                 "must not be CONNECT: this client opens no tunnels",
             ));
         }
-        let mut origin = Origin::of(request.uri())?;
+        // Each protocol has a form of its own, and what is sent again may speak another.
+        let mut uri = std::mem::take(request.uri_mut());
+        root_path(&mut uri);
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        origin.may_share = self.may_share(&origin);
         // Bounded: each turn but the last counts up one of the three.
         let (mut retries, mut moves, mut refusals) = (0, 0, 0);
         loop {
@@ -232,7 +219,11 @@ impl Inner {
                 true => error.with_delivery(Delivery::MaybeSent),
                 false => error,
             };
-            let pooled = self.connection(call, &origin).await.map_err(honest)?;
+            let origin = OriginRef::of(&uri, self.config.protocol)?;
+            let pooled = match self.pool.take_by(&origin, |other| origin.is(other), now) {
+                Some(pooled) => pooled,
+                None => self.connection(call, origin.to_owned()).await.map_err(honest)?,
+            };
             let was_handed = handed.load(Ordering::Relaxed);
             let was_used = pooled.begin_use();
             let connection = pooled.number;
@@ -242,8 +233,9 @@ impl Inner {
             let may_repeat = was_used && is_idempotent;
             let spare = (pooled.is_shared() || may_repeat).then(|| request.clone());
             handed.store(true, Ordering::Relaxed);
-            let failed = match self.send_over(pooled, request, &origin, was_used).await {
-                Ok(response) => return Ok(response),
+            let info = ConnectionInfo { reused: was_used, resumed: pooled.resumed };
+            let failed = match self.send_over(pooled, request, &uri).await {
+                Ok(response) => return Ok((response, info)),
                 Err(failed) => failed,
             };
             let Failed { error, unsent, has_ended } = failed;
@@ -259,19 +251,16 @@ impl Inner {
             *count += 1;
             handed.store(was_handed || !is_unsent, Ordering::Relaxed);
             match unsent.or(spare) {
-                Some(again) if is_safe && *count <= most => request = again,
+                Some(again) if is_safe && *count <= most => (request, now) = (again, self.outside.now()),
                 _ => return Err(honest(error)),
             }
         }
     }
 
-    /// A connection: one that is free, or what comes first of a dial and one that becomes free.
-    async fn connection(self: &Arc<Self>, call: u64, origin: &Origin) -> TransportResult<PooledLink> {
-        if let Some(pooled) = self.pool.take(origin, self.outside.now()) {
-            return Ok(pooled);
-        }
+    /// What comes first of a dial and a connection that becomes free.
+    async fn connection(self: &Arc<Self>, call: u64, origin: Origin) -> TransportResult<PooledLink> {
         self.watch.tell(|| Event::Waiting { call });
-        let mut checkout = self.pool.host(origin).checkout();
+        let mut checkout = self.pool.host(&origin).checkout();
         // Bounded by the pool: each permission is for one dial, whose failure ends this.
         loop {
             match checkout.next(self.outside.now()).await? {
@@ -286,32 +275,23 @@ impl Inner {
         &self,
         pooled: PooledLink,
         mut request: Request<Body>,
-        origin: &Origin,
-        reused: bool,
-    ) -> Result<Response<ResponseBody>, Failed> {
-        let info = ConnectionInfo { reused, resumed: pooled.resumed };
-        let response = match &pooled.spoken {
-            Spoken::H1(handle) => {
-                if !request.headers().contains_key(HOST) {
-                    match origin.host_header() {
-                        Ok(host) => drop(request.headers_mut().insert(HOST, host)),
-                        Err(error) => return Err(Failed::unsent(error, request)),
-                    }
-                }
-                *request.uri_mut() = origin_form(request.uri());
+        uri: &Uri,
+    ) -> Result<Response<Kind>, Failed> {
+        match &pooled.spoken {
+            Spoken::H1(_) => {
+                // Origin form (RFC 9112, section 3.2.1).
+                let target = uri.path_and_query().cloned();
+                *request.uri_mut() = target.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
                 *request.version_mut() = Version::HTTP_11;
-                h1::send(handle.shared(), pooled, request).await?.map(Kind::H1)
+                h1::send(pooled, request, &*self.outside, self.config.head_bytes_max).await
             }
             Spoken::H2(handle) => {
+                *request.uri_mut() = uri.clone();
                 remove_hop_by_hop(request.headers_mut());
                 *request.version_mut() = Version::HTTP_2;
-                h2::send(handle.parts(), pooled, request).await?.map(Kind::H2)
+                h2::send(handle.parts(), pooled, request).await
             }
-        };
-        let (outside, timeout) = (Arc::clone(&self.outside), self.config.body_timeout);
-        let mut response = response.map(|kind| ResponseBody::new(kind, outside, timeout));
-        response.extensions_mut().insert(info);
-        Ok(response)
+        }
     }
 
     /// Dials in a task, which becomes the connection's.
@@ -331,14 +311,6 @@ impl Inner {
         });
         let task = drive(permit, outside, config, memory, reporter);
         self.outside.spawn("hpx-http", Box::pin(task));
-    }
-
-    fn may_share(&self, origin: &Origin) -> bool {
-        match self.config.protocol {
-            Protocol::Auto => origin.tls,
-            Protocol::Http1 => false,
-            Protocol::Http2 => true,
-        }
     }
 
     fn memory_of(&self, origin: &Origin) -> Arc<HostMemory> {
@@ -373,12 +345,12 @@ async fn drive(
     };
     let now = outside.now();
     match made {
-        Made::H1(halves) => {
-            let (handle, task) = h1::Handle::new(now);
+        Made::H1(halves, host) => {
+            let (handle, task) = h1::Handle::new(*halves, host, now, reporter.clone());
             let protocol = Protocol::Http1;
             reporter.tell(|connection| Event::Opened { connection, protocol, resumed, streams: 1 });
             permit.opened(Link::new(Spoken::H1(handle), resumed, &reporter), now);
-            task.run(*halves, &permit, outside, config.head_bytes_max, &reporter).await;
+            task.run(&permit, &*outside).await;
             reporter.tell(|connection| Event::Closed { connection, silent: false });
         }
         Made::H2(made) => {
@@ -394,7 +366,7 @@ async fn drive(
 
 /// A connection before its first request. In boxes: this is a large part of what its task would be otherwise.
 enum Made {
-    H1(Box<h1::Halves>),
+    H1(Box<h1::Halves>, HeaderValue),
     H2(Box<h2::Made>),
 }
 
@@ -407,6 +379,7 @@ async fn make(
     attempt: u32,
 ) -> TransportResult<(Made, Option<bool>)> {
     let deadline = outside.now() + config.connect_timeout;
+    let host = origin.host_header()?;
     let dialed = dial(origin, outside, config, attempt).await?;
     let is_h2 = match (config.protocol, dialed.alpn.as_deref()) {
         (_, Some(b"h2")) => true,
@@ -419,7 +392,7 @@ async fn make(
     };
     if !is_h2 {
         let halves = h1::handshake(dialed.io, config.head_bytes_max).await?;
-        return Ok((Made::H1(Box::new(halves)), dialed.resumed));
+        return Ok((Made::H1(Box::new(halves), host), dialed.resumed));
     }
     let mut alarm = outside.alarm();
     let mut handshake = pin!(h2::handshake(dialed.io, settings));
@@ -473,13 +446,6 @@ fn settings(config: &HttpConfig, memory: &HostMemory) -> h2::Settings {
         streams_known: memory.streams(),
         head_bytes_max: config.head_bytes_max,
     }
-}
-
-/// Path and query alone (RFC 9112, section 3.2.1).
-fn origin_form(uri: &Uri) -> Uri {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = if path.is_empty() { "/" } else { path };
-    path.parse().unwrap_or_else(|_| Uri::from_static("/"))
 }
 
 /// Of one request, where the peer may have seen it.

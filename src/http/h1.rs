@@ -1,7 +1,7 @@
-//! HTTP/1.1 (RFC 9112): one task per connection, which polls hyper's connection and serves one request at a time.
+//! HTTP/1.1 (RFC 9112): one task per connection, which polls hyper's connection. Requests are sent by their callers, one at a time.
 //!
-//! The task polls while the connection is idle too, so that a peer that closes it is noticed. It gives the connection back to the
-//! pool itself, once hyper says that it is ready for another request: the last byte of the body was read.
+//! The task polls while the connection is idle too, so that a peer that closes it is noticed. Whoever has read the last byte of a
+//! body leaves the connection to the task, which gives it back to the pool once hyper says that it is ready for another request.
 
 use std::{
     fmt,
@@ -11,17 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, header::HOST};
 use http_body::Body as _;
-use hyper::client::conn::{TrySendError, http1};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
 
 use super::{
-    body::Body,
+    body::{Body, Kind},
     event::{Event, Reporter},
     inbox::Inbox,
-    link::{Link, PooledLink},
+    link::{Link, PooledLink, Spoken},
     origin::Origin,
     outside::{Outside, Wire},
     pool::Permit,
@@ -36,21 +35,18 @@ use crate::{
 
 /// What the pool keeps of a connection. Dropped, it ends the task and closes the socket.
 pub(crate) struct Handle {
+    send: http1::SendRequest<Body>,
+    /// The Host header of its requests.
+    host: HeaderValue,
     shared: Arc<Shared>,
 }
 
 /// What the handle and the task share.
-pub(crate) struct Shared {
-    inbox: Inbox<Job>,
+struct Shared {
+    /// A connection whose response is over.
+    inbox: Inbox<PooledLink>,
     active: AtomicU64,
-}
-
-type Reply = Result<Response<hyper::body::Incoming>, Failed>;
-
-struct Job {
-    request: Request<Body>,
-    pooled: PooledLink,
-    reply: oneshot::Sender<Reply>,
+    reporter: Reporter,
 }
 
 /// hyper's two halves of a connection.
@@ -76,10 +72,12 @@ pub(crate) async fn handshake(io: Wire, head_bytes_max: u32) -> TransportResult<
 }
 
 impl Handle {
-    /// For a connection that begins now; the task runs with the same.
-    pub(crate) fn new(now: Timestamp) -> (Self, Task) {
-        let shared = Arc::new(Shared { inbox: Inbox::new(), active: AtomicU64::new(now.as_nanos()) });
-        (Self { shared: Arc::clone(&shared) }, Task { shared })
+    /// For a connection that begins now, and the task that is to run it.
+    pub(crate) fn new(halves: Halves, host: HeaderValue, now: Timestamp, reporter: Reporter) -> (Self, Task) {
+        let Halves { send, conn } = halves;
+        let active = AtomicU64::new(now.as_nanos());
+        let shared = Arc::new(Shared { inbox: Inbox::new(), active, reporter });
+        (Self { send, host, shared: Arc::clone(&shared) }, Task { conn, shared })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -89,28 +87,32 @@ impl Handle {
     pub(crate) fn last_active(&self) -> Timestamp {
         Timestamp::from_nanos(self.shared.active.load(Ordering::Acquire))
     }
-
-    /// What [`send`] takes.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
-    }
 }
 
-/// Sends a request over `pooled`, of whose handle `shared` is. Dropping the future closes the connection: its answer would be taken
-/// for another's.
+/// Sends a request over `pooled`. Dropping the future closes the connection: its answer would be taken for another's.
 pub(crate) async fn send(
-    shared: Arc<Shared>,
-    pooled: PooledLink,
-    request: Request<Body>,
-) -> Result<Response<Incoming>, Failed> {
-    let (reply, answer) = oneshot::channel();
-    if let Some(job) = shared.inbox.leave(Job { request, pooled, reply }) {
-        return Err(Failed::unsent(lost("it was closed while it was idle"), job.request));
+    mut pooled: PooledLink,
+    mut request: Request<Body>,
+    outside: &dyn Outside,
+    head_bytes_max: u32,
+) -> Result<Response<Kind>, Failed> {
+    let Some(Link { spoken: Spoken::H1(handle), .. }) = pooled.own_mut() else {
+        unreachable!("one that is spoken to in HTTP/1.1 is never shared");
+    };
+    if !handle.shared.inbox.is_open() {
+        let text = "the connection was lost: it was closed while it was idle";
+        return Err(Failed::unsent(TransportError::new(ErrorKind::Io, text), request));
     }
+    if !request.headers().contains_key(HOST) {
+        request.headers_mut().insert(HOST, handle.host.clone());
+    }
+    let answer = handle.send.try_send_request(request);
     match answer.await {
-        Ok(Ok(response)) => Ok(response.map(|body| Incoming { body })),
-        Ok(Err(failed)) => Err(failed),
-        Err(_) => Err(Failed::sent(lost("its task has ended").with_delivery(Delivery::MaybeSent))),
+        Ok(response) => Ok(response.map(|body| Kind::H1(Incoming::new(body, pooled, outside)))),
+        Err(mut failed) => {
+            let unsent = failed.take_message();
+            Err(Failed::of(of_hyper(failed.into_error(), head_bytes_max), unsent))
+        }
     }
 }
 
@@ -128,135 +130,131 @@ impl fmt::Debug for Handle {
 
 /// The task's side.
 pub(crate) struct Task {
+    conn: http1::Connection<TokioIo<Wire>, Body>,
     shared: Arc<Shared>,
-}
-
-type Sending = Pin<
-    Box<dyn Future<Output = Result<Response<hyper::body::Incoming>, TrySendError<Request<Body>>>> + Send>,
->;
-
-/// | stage | left by | to |
-/// |---|---|---|
-/// | idle | a request | waiting |
-/// | waiting | the head of the response | reading |
-/// | reading | the end of its body | idle |
-enum Stage {
-    Idle,
-    Waiting { sending: Sending, pooled: PooledLink, reply: oneshot::Sender<Reply> },
-    Reading { pooled: PooledLink },
 }
 
 impl Task {
     /// Runs until the peer, the pool or a caller has ended the connection.
-    pub(crate) async fn run(
-        self,
-        halves: Halves,
-        permit: &Permit<Origin, Link>,
-        outside: Arc<dyn Outside>,
-        head_bytes_max: u32,
-        reporter: &Reporter,
-    ) {
-        let Halves { mut send, conn } = halves;
-        let mut conn = pin!(conn);
-        let (mut stage, mut conn_is_over) = (Stage::Idle, false);
+    pub(crate) async fn run(mut self, permit: &Permit<Origin, Link>, outside: &dyn Outside) {
+        // It is over with its response, and hyper isn't yet.
+        let mut returning: Option<PooledLink> = None;
         poll_fn(|cx| {
-            // Bounded: each turn moves on by a stage, and a request has three.
+            let conn_is_over = pin!(&mut self.conn).poll(cx).is_ready();
+            // Bounded: two turns for each request, and no other is sent before the last has been given back.
             loop {
-                conn_is_over = conn_is_over || conn.as_mut().poll(cx).is_ready();
-                stage = match std::mem::replace(&mut stage, Stage::Idle) {
-                    Stage::Idle if conn_is_over => return Poll::Ready(()),
-                    Stage::Idle => match self.shared.inbox.poll_next(cx) {
+                if conn_is_over {
+                    return Poll::Ready(());
+                }
+                let Some(mut pooled) = returning.take() else {
+                    match self.shared.inbox.poll_next(cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(None) => return Poll::Ready(()),
-                        Poll::Ready(Some(Job { request, pooled, reply })) => Stage::Waiting {
-                            sending: Box::pin(send.try_send_request(request)),
-                            pooled,
-                            reply,
-                        },
-                    },
-                    Stage::Waiting { mut sending, pooled, mut reply } => match sending.as_mut().poll(cx) {
-                        Poll::Ready(Ok(response)) => match reply.send(Ok(response)) {
-                            Ok(()) if planted::alive(Bug::UnreadBodyReused) => {
-                                permit.checkin(pooled);
-                                Stage::Idle
-                            }
-                            Ok(()) => Stage::Reading { pooled },
-                            Err(_) => return Poll::Ready(()),
-                        },
-                        Poll::Ready(Err(mut failed)) => {
-                            let unsent = failed.take_message();
-                            let error = of_hyper(failed.into_error(), head_bytes_max);
-                            let _ = reply.send(Err(Failed::of(error, unsent)));
-                            return Poll::Ready(());
-                        }
-                        // Its caller is gone: what comes now would be taken for another's answer.
-                        Poll::Pending if reply.poll_closed(cx).is_ready() => return Poll::Ready(()),
-                        Poll::Pending => {
-                            stage = Stage::Waiting { sending, pooled, reply };
-                            return Poll::Pending;
-                        }
-                    },
-                    Stage::Reading { pooled } => match send.poll_ready(cx) {
-                        Poll::Ready(Ok(())) if !conn_is_over => {
-                            self.shared.active.store(outside.now().as_nanos(), Ordering::Release);
-                            reporter.tell(|connection| Event::Released { connection });
-                            permit.checkin(pooled);
-                            Stage::Idle
-                        }
-                        Poll::Ready(_) => return Poll::Ready(()),
-                        Poll::Pending if conn_is_over => return Poll::Ready(()),
-                        Poll::Pending => {
-                            stage = Stage::Reading { pooled };
-                            return Poll::Pending;
-                        }
-                    },
+                        Poll::Ready(Some(pooled)) => returning = Some(pooled),
+                    }
+                    continue;
                 };
+                match poll_ready(&mut pooled, cx) {
+                    Poll::Ready(true) => {
+                        self.shared.release(outside);
+                        permit.checkin(pooled);
+                    }
+                    Poll::Ready(false) => return Poll::Ready(()),
+                    Poll::Pending => {
+                        returning = Some(pooled);
+                        return Poll::Pending;
+                    }
+                }
             }
         })
         .await;
     }
 }
 
+impl Shared {
+    /// It is ready for another request.
+    fn release(&self, outside: &dyn Outside) {
+        self.active.store(outside.now().as_nanos(), Ordering::Release);
+        self.reporter.tell(|connection| Event::Released { connection });
+    }
+}
+
+/// True once it is ready for another request, false if it never will be.
+fn poll_ready(pooled: &mut PooledLink, cx: &mut Context<'_>) -> Poll<bool> {
+    match pooled.own_mut() {
+        _ if planted::alive(Bug::UnreadBodyReused) => Poll::Ready(true),
+        Some(Link { spoken: Spoken::H1(handle), .. }) => {
+            handle.send.poll_ready(cx).map(|ready| ready.is_ok())
+        }
+        _ => Poll::Ready(false),
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(Job { request, pooled, reply }) = self.shared.inbox.close() {
-            let _ = reply.send(Err(Failed::unsent(lost("it was closed while it was idle"), request)));
-            drop(pooled);
-        }
+        drop(self.shared.inbox.close());
     }
 }
 
 /// The body of a response.
 pub(crate) struct Incoming {
     body: hyper::body::Incoming,
+    /// Until the body has been read to its end. Dropped before, the connection is closed.
+    pooled: Option<PooledLink>,
 }
 
 impl Incoming {
+    fn new(body: hyper::body::Incoming, pooled: PooledLink, outside: &dyn Outside) -> Self {
+        let mut incoming = Self { body, pooled: Some(pooled) };
+        if incoming.body.is_end_stream() || planted::alive(Bug::UnreadBodyReused) {
+            incoming.leave(outside);
+        }
+        incoming
+    }
+
+    /// The body is over: its connection serves the next request. It is left to the task where hyper hasn't noticed yet.
+    fn leave(&mut self, outside: &dyn Outside) {
+        let Some(pooled) = self.pooled.take() else { return };
+        let Spoken::H1(handle) = &pooled.spoken else { return };
+        let shared = Arc::clone(&handle.shared);
+        if handle.send.is_ready() {
+            shared.release(outside);
+            pooled.checkin();
+        } else {
+            // Dropped where the task has ended, outside the lock.
+            drop(shared.inbox.leave(pooled));
+        }
+    }
+
     pub(crate) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
+        outside: &dyn Outside,
         trailers: &mut Option<HeaderMap>,
     ) -> Poll<TransportResult<Option<Bytes>>> {
         // Bounded: trailers come once.
         loop {
             let frame = match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Ready(None) => {
+                    self.leave(outside);
+                    return Poll::Ready(Ok(None));
+                }
                 Poll::Ready(Some(Err(error))) => {
+                    self.pooled = None;
                     return Poll::Ready(Err(of_hyper(error, 0).with_delivery(Delivery::MaybeSent)));
                 }
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
+            if self.body.is_end_stream() {
+                self.leave(outside);
+            }
             match frame.into_data() {
                 Ok(bytes) => return Poll::Ready(Ok(Some(bytes))),
                 Err(frame) => *trailers = frame.into_trailers().ok(),
             }
         }
     }
-}
-
-fn lost(how: &'static str) -> TransportError {
-    TransportError::new(ErrorKind::Io, format!("the connection was lost: {how}"))
 }
 
 /// hyper's errors in our words. Their own may hold what the peer sent.

@@ -18,6 +18,19 @@ struct State<T> {
     abandoned: bool,
 }
 
+impl<T> State<T> {
+    fn is_ready(&self) -> bool {
+        self.item.is_some() || self.abandoned
+    }
+
+    fn poll(&mut self) -> Poll<Option<T>> {
+        match self.item.take() {
+            None if !self.abandoned => Poll::Pending,
+            item => Poll::Ready(item),
+        }
+    }
+}
+
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
         let state = State { item: None, waker: None, abandoned: false };
@@ -51,19 +64,21 @@ impl<T> Inbox<T> {
 
     /// What was left for the task; `None` once nothing can be. The task is woken for either.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        {
+            let mut state = self.state.lock();
+            let is_heard = state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            if is_heard || state.is_ready() {
+                return state.poll();
+            }
+        }
+        // Foreign code, outside the lock.
         let waker = cx.waker().clone();
         let mut state = self.state.lock();
-        if let Some(item) = state.item.take() {
-            return Poll::Ready(Some(item));
-        }
-        if state.abandoned {
-            return Poll::Ready(None);
-        }
         let old = state.waker.replace(waker);
+        let poll = state.poll();
         drop(state);
-        // Foreign code, outside the lock.
         drop(old);
-        Poll::Pending
+        poll
     }
 
     /// The task ends. What was left and not taken comes back.

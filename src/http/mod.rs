@@ -32,8 +32,8 @@ pub mod pool;
 mod sent;
 
 pub use self::{
-    body::{Body, ResponseBody},
-    client::{Client, ConnectionInfo, HostStats},
+    body::{Body, ConnectionInfo, ResponseBody},
+    client::{Client, HostStats},
     config::{HttpConfig, Protocol},
     event::{Event, Observer},
     pool::{PoolConfig, PoolStats},

@@ -1,8 +1,13 @@
 //! Where a request goes: what tells the hosts of the pool apart.
 
-use http::{HeaderValue, Uri, header::HeaderMap};
+use std::borrow::Cow;
 
-use super::pool::PoolKey;
+use http::{
+    HeaderValue, Uri,
+    header::{CONNECTION, HOST, HeaderMap, TE, TRANSFER_ENCODING, UPGRADE},
+};
+
+use super::{config::Protocol, pool::PoolKey};
 use crate::error::{TransportError, TransportResult};
 
 /// Scheme, host and port (RFC 9110, section 4.3.1). A client has one TLS configuration, one choice of protocols and no proxy, so
@@ -16,18 +21,27 @@ pub(crate) struct Origin {
     pub(crate) may_share: bool,
 }
 
+/// The same, as it stands in a URI: what is looked for without a copy. Its hash is an [`Origin`]'s.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OriginRef<'a> {
+    host: Cow<'a, str>,
+    port: u16,
+    tls: bool,
+    may_share: bool,
+}
+
 impl PoolKey for Origin {
     fn may_share(&self) -> bool {
         self.may_share
     }
 }
 
-impl Origin {
+impl<'a> OriginRef<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) of the field `uri` for one without scheme or host, with another scheme than
     /// `http` or `https`, or with credentials, which belong into a header.
-    pub(crate) fn of(uri: &Uri) -> TransportResult<Self> {
+    pub(crate) fn of(uri: &'a Uri, protocol: Protocol) -> TransportResult<Self> {
         let error = |rule: &'static str| TransportError::config("uri", rule);
         let tls = match uri.scheme_str() {
             Some("http") => false,
@@ -35,25 +49,50 @@ impl Origin {
             Some(_) => return Err(error("must begin with http:// or https://")),
             None => return Err(error("must be absolute, with a scheme and a host")),
         };
-        let authority = uri.authority().ok_or_else(|| error("must name a host"))?;
-        if authority.as_str().contains('@') {
+        let authority = uri.authority().ok_or_else(|| error("must name a host"))?.as_str();
+        if authority.bytes().any(|byte| byte == b'@') {
             return Err(error("must hold no credentials: set the Authorization header"));
         }
-        let host = authority.host();
+        // The last colon, where it isn't within the brackets of an address (RFC 3986, section 3.2.2).
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if bare.is_empty() {
             return Err(error("must name a host"));
         }
-        let port = match (uri.port_u16(), authority.port()) {
-            (Some(0), _) => return Err(error("must not have port 0")),
-            (Some(port), _) => port,
-            (None, Some(_)) => return Err(error("must have a port below 65536")),
-            (None, None) if tls => 443,
-            (None, None) => 80,
+        let port = match port.filter(|port| !port.is_empty()).map(str::parse) {
+            Some(Ok(0)) => return Err(error("must not have port 0")),
+            Some(Ok(port)) => port,
+            Some(Err(_)) => return Err(error("must have a port below 65536")),
+            None if tls => 443,
+            None => 80,
         };
-        Ok(Self { host: bare.to_ascii_lowercase().into(), port, tls, may_share: false })
+        let host = match bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(bare.to_ascii_lowercase()),
+            false => Cow::Borrowed(bare),
+        };
+        let may_share = match protocol {
+            Protocol::Auto => tls,
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        };
+        Ok(Self { host, port, tls, may_share })
     }
 
+    pub(crate) fn is(&self, origin: &Origin) -> bool {
+        *self.host == *origin.host
+            && (self.port, self.tls, self.may_share) == (origin.port, origin.tls, origin.may_share)
+    }
+
+    pub(crate) fn to_owned(&self) -> Origin {
+        let Self { host, port, tls, may_share } = self;
+        Origin { host: (&**host).into(), port: *port, tls: *tls, may_share: *may_share }
+    }
+}
+
+impl Origin {
     /// The Host header (RFC 9112, section 3.2), as HTTP/1.1 wants it.
     pub(crate) fn host_header(&self) -> TransportResult<HeaderValue> {
         let usual = if self.tls { 443 } else { 80 };
@@ -65,14 +104,29 @@ impl Origin {
     }
 }
 
+/// An empty path before a query is `/` on the wire (RFC 9110, section 4.2.3).
+pub(crate) fn root_path(uri: &mut Uri) {
+    let Some(target) = uri.path_and_query().filter(|target| target.as_str().starts_with('?')) else { return };
+    let rooted = format!("/{}", target.as_str()).parse().ok();
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = rooted;
+    *uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
 /// Takes out what concerns one connection only and HTTP/2 forbids (RFC 9113, section 8.2.2).
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "host"] {
+    if headers.is_empty() {
+        return;
+    }
+    for name in [&CONNECTION, &TRANSFER_ENCODING, &UPGRADE, &HOST] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
         headers.remove(name);
     }
     let is_trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
-    if headers.get("te").is_some_and(|value| !is_trailers(value)) {
-        headers.remove("te");
+    if headers.get(TE).is_some_and(|value| !is_trailers(value)) {
+        headers.remove(TE);
     }
 }
 
@@ -82,7 +136,22 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn origin(uri: &str) -> TransportResult<Origin> {
-        Origin::of(&uri.parse().expect("a URI"))
+        let uri: Uri = uri.parse().expect("a URI");
+        OriginRef::of(&uri, Protocol::Auto).map(|origin| origin.to_owned())
+    }
+
+    #[test]
+    fn what_is_looked_for_in_a_uri_is_what_is_kept_of_it() {
+        use std::hash::BuildHasher;
+        let state = foldhash::fast::FixedState::with_seed(7);
+        for uri in ["http://Example.TEST/a", "https://example.test:8443", "https://[::1]/"] {
+            let uri: Uri = uri.parse().expect("a URI");
+            let found = OriginRef::of(&uri, Protocol::Auto).expect("an origin");
+            let kept = found.to_owned();
+            assert!(found.is(&kept));
+            assert_eq!(state.hash_one(&found), state.hash_one(&kept));
+            assert!(!found.is(&Origin { port: 1, ..kept }));
+        }
     }
 
     #[test]
@@ -91,6 +160,19 @@ mod tests {
         assert_eq!(of("http://Example.TEST/a"), Some(("example.test".into(), 80, false)));
         assert_eq!(of("https://example.test"), Some(("example.test".into(), 443, true)));
         assert_eq!(of("https://[::1]:8443/?q"), Some(("::1".into(), 8443, true)));
+    }
+
+    #[test]
+    fn a_query_without_a_path_is_asked_of_the_root() {
+        for (given, wanted) in [
+            ("http://example.test?q=1", "http://example.test/?q=1"),
+            ("http://example.test", "http://example.test/"),
+            ("http://example.test/a?q", "http://example.test/a?q"),
+        ] {
+            let mut uri: Uri = given.parse().expect("a URI");
+            root_path(&mut uri);
+            assert_eq!(uri.to_string(), wanted);
+        }
     }
 
     #[test]

@@ -26,8 +26,7 @@ async fn a_response_comes_whole_and_its_connection_serves_the_next_request() {
     let client = plain();
     for number in 0..3 {
         let response = soon("a response", client.get(&server.uri("/"))).await;
-        let info: ConnectionInfo =
-            *response.as_ref().expect("a response").extensions().get().expect("it is there");
+        let info = response.as_ref().expect("a response").body().connection();
         assert_eq!(info, ConnectionInfo { reused: number > 0, resumed: None });
         assert_eq!(text(response).await, "hello");
         settles(&client, |pool| pool.idle == 1).await;

@@ -91,8 +91,7 @@ async fn the_second_connection_resumes_the_session_of_the_first() {
         let (client, sessions) = secure.client(protocol);
         for (number, resumed) in [(0, false), (1, true), (2, true)] {
             let response = client.get(&secure.uri()).await;
-            let info: ConnectionInfo =
-                *response.as_ref().expect("a response").extensions().get().expect("it is there");
+            let info = response.as_ref().expect("a response").body().connection();
             assert_eq!(info, ConnectionInfo { reused: false, resumed: Some(resumed) }, "{number}");
             text(response).await;
             settles(&client, |pool| pool.idle == 1).await;

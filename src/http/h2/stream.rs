@@ -11,7 +11,12 @@ use h2::{Reason, RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Request, Response};
 
 use super::{
-    super::{body::Body, event::Event, link::PooledLink, sent::Failed},
+    super::{
+        body::{Body, Kind},
+        event::Event,
+        link::PooledLink,
+        sent::Failed,
+    },
     connection::Shared,
 };
 use crate::{
@@ -25,7 +30,7 @@ pub(crate) async fn send(
     (mut send, shared): (SendRequest<Bytes>, Arc<Shared>),
     pooled: PooledLink,
     request: Request<Body>,
-) -> Result<Response<Incoming>, Failed> {
+) -> Result<Response<Kind>, Failed> {
     let lent = Lent { pooled: Some(pooled), shared: Arc::clone(&shared) };
     if let Err(error) = poll_fn(|cx| send.poll_ready(cx)).await {
         return Err(Failed::unsent(of_h2(&error, &shared), request));
@@ -47,7 +52,7 @@ pub(crate) async fn send(
     match result {
         Ok(response) => {
             stream.shared.recorder.record_non_data();
-            Ok(response.map(|body| Incoming { body, stream, is_read: false }))
+            Ok(response.map(|body| Kind::H2(Incoming::new(body, stream))))
         }
         Err(error) => {
             let has_ended = error.is_go_away();
@@ -89,6 +94,10 @@ struct Upload {
 }
 
 impl Upload {
+    fn is_over(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Sends as much as flow control allows.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Bounded by the body.
@@ -112,33 +121,54 @@ impl Upload {
 /// The body of a response.
 pub(crate) struct Incoming {
     body: RecvStream,
-    stream: Stream,
+    /// Gone once the response is over: its place is another's then.
+    stream: Option<Stream>,
+    shared: Arc<Shared>,
     is_read: bool,
 }
 
 impl Incoming {
+    fn new(body: RecvStream, stream: Stream) -> Self {
+        let shared = Arc::clone(&stream.shared);
+        let mut incoming = Self { body, stream: Some(stream), shared, is_read: false };
+        if incoming.body.is_end_stream() {
+            incoming.end();
+        }
+        incoming
+    }
+
     pub(crate) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
         trailers: &mut Option<HeaderMap>,
     ) -> Poll<TransportResult<Option<Bytes>>> {
-        let _ = self.stream.upload.poll(cx);
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(None)) };
+        let _ = stream.upload.poll(cx);
         if !self.is_read {
             if let Some(result) = ready!(self.body.poll_data(cx)) {
                 let bytes = result.map_err(|error| self.error(&error))?;
-                self.stream.shared.recorder.record_data(bytes.len());
+                self.shared.recorder.record_data(bytes.len());
                 // The peer may send as much again.
                 let _ = self.body.flow_control().release_capacity(bytes.len());
+                if self.body.is_end_stream() {
+                    self.end();
+                }
                 return Poll::Ready(Ok(Some(bytes)));
             }
             self.is_read = true;
         }
         *trailers = ready!(self.body.poll_trailers(cx)).map_err(|error| self.error(&error))?;
+        self.end();
         Poll::Ready(Ok(None))
     }
 
+    /// Nothing more comes. A request whose body is still being sent goes on until it is dropped.
+    fn end(&mut self) {
+        self.stream.take_if(|stream| stream.upload.is_over());
+    }
+
     fn error(&self, error: &h2::Error) -> TransportError {
-        of_h2(error, &self.stream.shared).with_delivery(Delivery::MaybeSent)
+        of_h2(error, &self.shared).with_delivery(Delivery::MaybeSent)
     }
 }
 

@@ -191,6 +191,14 @@ impl<K: PoolKey, C: Connection> Pooled<K, C> {
         }
     }
 
+    /// Its host.
+    pub(super) fn host(&self) -> Option<Arc<HostRef<K, C>>> {
+        match self.handed.as_ref()? {
+            Handed::Own(stored) => Some(Arc::clone(&stored.host.host)),
+            Handed::Stream { host, .. } => Some(Arc::clone(&host.host)),
+        }
+    }
+
     /// Idle, it may have been closed by its peer.
     pub(super) fn is_stale(&self) -> bool {
         match &self.handed {
@@ -227,11 +235,9 @@ impl<K: PoolKey, C: Connection> Drop for Pooled<K, C> {
         if let Some(Handed::Stream { conn, host: anchor, id }) = self.handed.take() {
             let host = &anchor.host;
             let now = conn.last_active();
-            let at = host.host;
             // Order matters: the pool's own reference decides when the connection goes.
             drop(conn);
-            host.inner.collect_credit(host);
-            host.inner.with(host, |shard, permits, effects| shard.end_stream(at, id, now, permits, effects));
+            host.inner.end_stream(host, id, now);
         }
     }
 }

@@ -32,6 +32,18 @@ pub(super) struct Shared<C, H> {
     pub(super) since: Timestamp,
 }
 
+impl<C, H: Clone> Shared<C, H> {
+    pub(super) fn has_room(&self) -> bool {
+        !self.draining && (self.streams < self.limit || planted::alive(Bug::StreamLimitIgnored))
+    }
+
+    /// One more stream of it.
+    pub(super) fn begin(&mut self) -> Handed<C, H> {
+        self.streams += 1;
+        Handed::Stream { conn: Arc::clone(&self.conn), host: self.host.clone(), id: self.id }
+    }
+}
+
 /// What a host's connections are good for, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flavor {
@@ -208,15 +220,11 @@ impl<K, C, H: Reference, A: Clone> Host<K, C, H, A> {
         effects: &mut Effects<C, H, A>,
     ) -> Option<Handed<C, H>> {
         self.retire(rules, now, credit, effects);
-        let has_room = |shared: &&mut Shared<C, H>| {
-            !shared.draining && (shared.streams < shared.limit || planted::alive(Bug::StreamLimitIgnored))
-        };
-        let shared = self.shared.iter_mut().find(has_room)?;
+        let shared = self.shared.iter_mut().find(|shared| shared.has_room())?;
         if shared.streams == 0 {
             credit.left();
         }
-        shared.streams += 1;
-        Some(Handed::Stream { conn: Arc::clone(&shared.conn), host: shared.host.clone(), id: shared.id })
+        Some(shared.begin())
     }
 
     /// Lets go of shared connections that are too old: at once if no stream is open, else with the last one.

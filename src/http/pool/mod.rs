@@ -185,9 +185,19 @@ impl<K: PoolKey, C: Connection> Pool<K, C> {
 
     /// A connection that is free now. The key is hashed once and never cloned.
     pub fn take(&self, key: &K, now: Timestamp) -> Option<Pooled<K, C>> {
+        self.take_by(key, |other| other == key, now)
+    }
+
+    /// The same by something that hashes as the key does.
+    pub(crate) fn take_by(
+        &self,
+        key: &impl Hash,
+        is_key: impl Fn(&K) -> bool,
+        now: Timestamp,
+    ) -> Option<Pooled<K, C>> {
         let inner = &self.owner.inner;
         let (hash, shard) = inner.place(key);
-        inner.take(shard, now, |shard| shard.find(hash, key))
+        inner.take(shard, now, |shard| shard.find(hash, is_key))
     }
 
     /// What there is.
@@ -278,7 +288,7 @@ impl<K: PoolKey, C: Connection> HostSlot<K, C> {
 }
 
 impl<K: PoolKey, C: Connection> Inner<K, C> {
-    fn place(&self, key: &K) -> (u64, usize) {
+    fn place(&self, key: &impl Hash) -> (u64, usize) {
         let hash = self.hasher.hash_one(key);
         // The high half picks the shard, by a multiplication instead of a division.
         let shard = ((hash >> 32) * self.shards.len() as u64) >> 32;
@@ -288,7 +298,7 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
     fn host(self: &Arc<Self>, key: &K) -> Arc<HostRef<K, C>> {
         let (hash, place) = self.place(key);
         let mut shard = self.shards[place].0.lock();
-        let found = shard.find(hash, key);
+        let found = shard.find(hash, |other| other == key);
         if let Some(host) = found.and_then(|host| shard.anchor(host).upgrade()) {
             return host;
         }
@@ -306,19 +316,25 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
         now: Timestamp,
         find: impl FnOnce(&HostShard<K, C>) -> Option<usize>,
     ) -> Option<Pooled<K, C>> {
-        let (newest, host) = {
+        let (handed, host) = {
             let mut shard = self.shards[place].0.lock();
             let at = find(&shard)?;
-            match shard.take_newest(at, HostSeats::<K, C>::own(), now) {
-                Some(stored) => (Some(stored), None),
+            let own = shard.take_newest(at, HostSeats::<K, C>::own(), now).map(Handed::Own);
+            match own.or_else(|| shard.take_stream(at, now)) {
+                Some(handed) => (Some(handed), None),
                 // Gone: whoever was the last to refer to it is about to take it out, and there is nothing.
                 None => (None, Some(shard.anchor(at).upgrade()?)),
             }
         };
-        let host = match (newest, host) {
-            (Some(stored), _) if stored.conn.is_open() => return Some(Pooled::new(Handed::Own(stored))),
-            // Order matters: it may be the last to refer to its host, and is dropped when that is held.
-            (Some(stored), _) => Arc::clone(&stored.host.host),
+        let host = match (handed, host) {
+            (Some(handed), host) => {
+                let pooled = Pooled::new(handed);
+                if !pooled.is_stale() {
+                    return Some(pooled);
+                }
+                // Order matters: it may be the last to refer to its host, and is dropped when that is held.
+                host.or_else(|| pooled.host())?
+            }
             (None, host) => host?,
         };
         self.take_any(&host, now)
@@ -359,6 +375,15 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
             // Somebody may want its place, and its age counts from now.
             None => self.look_around(expires),
         }
+    }
+
+    /// A stream of a shared connection has ended.
+    fn end_stream(&self, host: &HostRef<K, C>, id: u64, now: Timestamp) {
+        if self.shards[host.shard].0.lock().keep_stream(host.host, id) {
+            return;
+        }
+        self.collect_credit(host);
+        self.with(host, |shard, permits, effects| shard.end_stream(host.host, id, now, permits, effects));
     }
 
     /// Before something becomes idle: if this shard has used up its share of the limit, what others don't use of theirs comes

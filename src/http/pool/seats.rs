@@ -99,6 +99,10 @@ impl Lent {
         self.0 & (1 << seat) != 0
     }
 
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     pub(super) fn len(self) -> usize {
         self.0.count_ones() as usize
     }

@@ -109,11 +109,9 @@ impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
     }
 
     /// The host with this key.
-    pub(super) fn find(&self, hash: u64, key: &K) -> Option<usize>
-    where
-        K: Eq,
-    {
-        self.index.find(hash, |host| self.hosts[*host].hash == hash && self.hosts[*host].key == *key).copied()
+    pub(super) fn find(&self, hash: u64, is_key: impl Fn(&K) -> bool) -> Option<usize> {
+        let is_it = |host: &usize| self.hosts[*host].hash == hash && is_key(&self.hosts[*host].key);
+        self.index.find(hash, is_it).copied()
     }
 
     /// A new host.
@@ -176,6 +174,18 @@ impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
         idle.back().filter(|stored| rules.is_fresh(stored.since, stored.born, now))?;
         self.credit.left();
         idle.pop_back()
+    }
+
+    /// A stream of a connection that is there and may be used, where there are no others to choose from: what nearly every checkout
+    /// finds where connections are shared.
+    pub(super) fn take_stream(&mut self, host: usize, now: Timestamp) -> Option<Handed<C, H>> {
+        self.now = self.now.max(now);
+        let Host { idle, lent, shared, .. } = &mut self.hosts[host];
+        let first = shared.first_mut().filter(|_| idle.is_empty() && lent.is_empty())?;
+        if !first.has_room() || !self.rules.is_young(first.born, self.now) || first.streams == 0 {
+            return None;
+        }
+        Some(first.begin())
     }
 
     /// Keeps a connection that came back, if that is all there is to do: nobody waits for it and it takes nobody's place. Gives
@@ -270,6 +280,18 @@ impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
         };
         if let Some((_, id, host)) = oldest {
             self.evict(host, id, effects);
+        }
+    }
+
+    /// The same for a stream that has ended: true if others are open on its connection and nobody waits for it.
+    pub(super) fn keep_stream(&mut self, host: usize, id: u64) -> bool {
+        let Host { line, shared, .. } = &mut self.hosts[host];
+        match shared.iter_mut().find(|shared| shared.id == id) {
+            Some(shared) if shared.streams > 1 && line.is_empty() => {
+                shared.streams -= 1;
+                true
+            }
+            _ => false,
         }
     }
 
