@@ -32,7 +32,7 @@ pub fn run(args: impl IntoIterator<Item = String>) -> u8 {
             2
         }),
         Err(text) => {
-            eprintln!("error: {text}\n\n{}", args::USAGE);
+            eprintln!("error: {text}\n`cargo sim help` lists the words there are");
             2
         }
     }

@@ -1,6 +1,6 @@
 //! What an HTTP client of a plan is, and what it does.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use hpx_transport::http::{HttpConfig, PoolConfig, Protocol};
 use serde::{Deserialize, Serialize};
@@ -231,9 +231,11 @@ impl HttpPlan {
         rule(sorted, "script", "must be in order of at_ms")?;
         let ends = matches!(self.script.last().map(|step| step.op), Some(HttpOp::Close | HttpOp::DropClient));
         rule(ends, "script", "must end with close or drop_client")?;
+        let mut labels = BTreeSet::new();
         for (step, op) in self.script.iter().map(|step| step.op).enumerate() {
-            if let HttpOp::Request { origin, bytes, .. } = op {
+            if let HttpOp::Request { label, origin, bytes, .. } = op {
                 let path = |field: &str| format!("script[{step}].do.request.{field}");
+                rule(labels.insert(label), &path("label"), "must be that of no other request of its client")?;
                 rule(origin < count, &path("origin"), "names no host of this client")?;
                 rule(bytes <= BODY_BYTES_MAX, &path("bytes"), "must be at most 1048576")?;
             }

@@ -39,15 +39,7 @@ impl Plan {
     ///
     /// Names the line and the field.
     pub fn from_json(json: &str) -> Result<Self, PlanError> {
-        let plan: Self = serde_json::from_str(json).map_err(|error| {
-            let text = error.to_string();
-            let text = text.split(" at line ").next().unwrap_or_default().to_owned();
-            // Of a key that nobody knows or that is missing, the parser gives the name itself.
-            let named = text.starts_with("unknown") || text.starts_with("missing");
-            let field = text.split('`').nth(1).filter(|_| named).map(str::to_owned);
-            let field = field.unwrap_or_else(|| field_before(json, error.line(), error.column()));
-            PlanError { line: error.line(), field, text }
-        })?;
+        let plan = parse(json)?;
         let found =
             |(path, text): (String, String)| PlanError { line: line_of(json, &path), field: path, text };
         // Of the plan itself, by the names of its fields: what is checked is what would run.
@@ -185,18 +177,28 @@ fn check_kind(kind: &FaultKind) -> Result<(), &'static str> {
     }
 }
 
-/// The last key before a place in the text: the field whose value is wrong.
-fn field_before(json: &str, line: usize, column: usize) -> String {
-    let before: usize = json.lines().take(line.saturating_sub(1)).map(|line| line.len() + 1).sum();
-    let mut end = (before + column).min(json.len());
-    while !json.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = &json[..end];
-    // A key is a string before a colon; walk back over them.
-    let colon = text.rfind("\":").unwrap_or_default();
-    let start = text[..colon].rfind('"').map_or(0, |quote| quote + 1);
-    if start < colon { text[start..colon].to_owned() } else { "(none)".to_owned() }
+/// The plan as it is written, its rules aside.
+fn parse(json: &str) -> Result<Plan, PlanError> {
+    let mut parser = serde_json::Deserializer::from_str(json);
+    let plan = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        let text = cause.to_string();
+        let text = text.split(" at line ").next().unwrap_or_default().to_owned();
+        // What is missing stands nowhere: the line is where its parent begins.
+        let missing = text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        match missing {
+            Some(name) if path == "." => PlanError { line: 1, field: name.to_owned(), text },
+            Some(name) => PlanError { line: line_of(json, &path), field: format!("{path}.{name}"), text },
+            None => PlanError { line: cause.line(), field: path, text },
+        }
+    })?;
+    parser.end().map_err(|error| PlanError {
+        line: error.line(),
+        field: "(none)".to_owned(),
+        text: "something stands behind the plan".to_owned(),
+    })?;
+    Ok(plan)
 }
 
 /// The line on which the value at `path` begins, such as `faults[2].client`. Falls back to the nearest parent.
@@ -271,10 +273,30 @@ mod tests {
             error("\"latency_ms\": ", "\"latency_ms\": \"x\", \"y\": "),
             error("\"pong_timeout_ms\": ", "\"pong_timeout_ms\": 0, \"z\": "),
         ];
-        for (case, field) in cases.iter().zip(["version", "tick_ms", "heel_ms", "latency_ms", "z"]) {
-            assert!(case.contains(&format!("field {field}")), "{case}");
+        let fields = ["version", "tick_ms", "heel_ms", "clients[0].latency_ms", "clients[0].config.z"];
+        for (case, field) in cases.iter().zip(fields) {
+            assert!(case.contains(&format!("field {field}:")), "{case}");
             assert!(case.starts_with("line "), "{case}");
         }
+        let behind = Plan::from_json(&format!("{json} 1")).expect_err("there is more");
+        assert_eq!(behind.text, "something stands behind the plan");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_path_and_the_line_its_parent_begins_on() {
+        let plan = Plan::draw_for(Work::Http, Preset::Calm, 3);
+        let mut whole: Value = serde_json::from_str(&plan.to_json()).expect("a plan is JSON");
+        let origin = whole.pointer_mut("/http/0/origins/0").and_then(Value::as_object_mut);
+        origin.expect("a client asks a host").remove("tls");
+        let json = serde_json::to_string_pretty(&whole).expect("it can be written");
+        let error = Plan::from_json(&json).expect_err("it is not whole");
+        assert_eq!(error.field, "http[0].origins[0].tls");
+        let lines: Vec<&str> = json.lines().collect();
+        assert!(lines[error.line - 2].contains("\"origins\""), "{error}");
+        let mut whole: Value = serde_json::from_str(&plan.to_json()).expect("a plan is JSON");
+        whole.as_object_mut().expect("a plan is an object").remove("seed");
+        let error = Plan::from_json(&whole.to_string()).expect_err("it is not whole");
+        assert_eq!((error.field.as_str(), error.line), ("seed", 1));
     }
 
     /// Every field of a plan that is a number in turn, far too large.
@@ -346,6 +368,12 @@ mod tests {
         assert_eq!(field(&first(huge)), "clients[0].script[0].do.send.bytes");
         let many = Op::SubscribeMany { first_guard: u32::MAX, topics: vec!["a".into(), "b".into()] };
         assert_eq!(field(&first(many)), "clients[0].script[0].do.subscribe_many.first_guard");
+        let again = |plan: &mut Plan| {
+            *plan = Plan::draw_for(Work::Http, Preset::Calm, 3);
+            let first = plan.http[0].script[0].clone();
+            plan.http[0].script.insert(0, first);
+        };
+        assert_eq!(field(&again), "http[0].script[1].do.request.label");
         let plain = |plan: &mut Plan| {
             plan.clients.iter_mut().for_each(|client| client.tls = false);
             let kind = FaultKind::Tls(super::super::TlsFault::BadCertificate);
