@@ -58,7 +58,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         client.drain();
     }
     let stats = sessions.stats();
-    println!("{} full handshakes, {} resumed", stats.full, stats.resumed);
+    println!("handshakes: {} full, {} resumed", stats.full, stats.resumed);
     client.close().await;
     Ok(())
 }

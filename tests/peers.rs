@@ -6,14 +6,17 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use hpx_transport::{
     ErrorKind,
-    http::{Body, Client, ConnectionInfo, HttpConfig, Protocol},
+    http::{Body, Client, ConnectionInfo, Event, HttpConfig, Observer, Protocol},
     tls::{SessionCache, TlsConfig},
 };
 use http::{Request, Version};
@@ -94,10 +97,21 @@ impl Peer {
             at("pages"),
         );
         fs::write(peer.folder.join("nginx.conf"), config).expect("a file");
-        let mut command = Command::new(program);
-        command.args(["-p", &peer.path(""), "-e", &peer.path("errors"), "-c", &peer.path("nginx.conf")]);
-        peer.run(command).await;
+        peer.nginx_again(program).await;
         peer
+    }
+
+    async fn nginx_again(&mut self, program: &Path) {
+        let mut command = Command::new(program);
+        command.args(["-p", &self.path(""), "-e", &self.path("errors"), "-c", &self.path("nginx.conf")]);
+        self.run(command).await;
+    }
+
+    /// Asks nginx to end when it is done with what it does.
+    async fn quit(&self) {
+        let pid = fs::read_to_string(self.path("pid")).expect("it is running");
+        let status = Command::new("kill").args(["-QUIT", pid.trim()]).status().await;
+        assert!(status.expect("there is a kill").success());
     }
 
     async fn nghttpd(program: &Path, words: &[&str]) -> Self {
@@ -142,10 +156,21 @@ impl Peer {
     }
 
     fn client(&self, protocol: Protocol, sessions: &SessionCache) -> Client {
+        self.client_with(protocol, sessions, |_| {})
+    }
+
+    fn client_with(
+        &self,
+        protocol: Protocol,
+        sessions: &SessionCache,
+        change: impl FnOnce(&mut HttpConfig),
+    ) -> Client {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
         let tls = TlsConfig::with_roots(roots).sessions(sessions.clone());
-        Client::new(HttpConfig { tls, protocol, ..HttpConfig::default() }).expect("a valid configuration")
+        let mut config = HttpConfig { tls, protocol, ..HttpConfig::default() };
+        change(&mut config);
+        Client::new(config).expect("a valid configuration")
     }
 }
 
@@ -224,6 +249,59 @@ async fn nginx_may_close_its_connections_whenever_it_likes() {
         }
         page(&client, &uri).await;
         drained(&client).await;
+    }
+}
+
+#[derive(Default)]
+struct Goodbyes(AtomicU32);
+
+impl Observer for Goodbyes {
+    fn observe(&self, event: &Event) {
+        if let Event::GoingAway { .. } = event {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test]
+async fn nginx_says_goodbye_when_it_is_shut_down_and_what_is_open_comes_whole() {
+    let Some(program) = installed("nginx") else { return };
+    let mut peer = Peer::nginx(&program, "ssl http2;").await;
+    let goodbyes = Arc::new(Goodbyes::default());
+    let client = peer.client_with(Protocol::Http2, &SessionCache::default(), |config| {
+        // Small, so that the page is held back half way.
+        (config.h2_window, config.h2_window_max) = (65_535, 65_535);
+        config.observer = Some(Arc::<Goodbyes>::clone(&goodbyes));
+    });
+    let response = client.get(&peer.uri("large")).await.expect("a response");
+    let mut body = response.into_body();
+    let first = body.chunk().await.expect("a piece").expect("not the end").len();
+    peer.quit().await;
+    let rest = tokio::time::timeout(PATIENCE, body.bytes(2 * LARGE)).await.expect("in time");
+    assert_eq!(first + rest.expect("the rest").len(), LARGE);
+    assert!(goodbyes.0.load(Ordering::SeqCst) >= 1, "it went without a word");
+    drained(&client).await;
+    peer.kill().await;
+    peer.nginx_again(&program).await;
+    assert_eq!(page(&client, &peer.uri("")).await.2, PAGE.len());
+}
+
+#[tokio::test]
+async fn the_example_fetches_a_page_of_nginx_and_resumes() {
+    let Some(program) = installed("nginx") else { return };
+    let peer = Peer::nginx(&program, "ssl http2;").await;
+    for (word, version) in [("--http1", "HTTP/1.1"), ("--http2", "HTTP/2.0")] {
+        let mut fetch = Command::new(env!("CARGO"));
+        fetch.args(["run", "--quiet", "--example", "fetch", "--", word, "--roots", &peer.path("cert.pem")]);
+        let output = fetch.arg(peer.uri("")).output().await.expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let wanted = format!(
+            "connection 1: {version} 200 OK (full TLS handshake)\n    {size} bytes\n\
+             connection 2: {version} 200 OK (TLS session resumed)\n    {size} bytes\n\
+             handshakes: 1 full, 1 resumed\n",
+            size = PAGE.len()
+        );
+        assert_eq!(text, wanted, "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
