@@ -70,7 +70,8 @@ impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
 
     /// Everything that is there ends: what is idle now, what is out when it comes back.
     pub(super) fn drain(&mut self, epoch: u64, permits: &Permits, effects: &mut Effects<C, H, A>) {
-        self.epoch = epoch;
+        // Another drain may have come by before.
+        self.epoch = self.epoch.max(epoch);
         let hosts: Vec<usize> = self.hosts.iter().map(|(at, _)| at).collect();
         for at in hosts {
             let host = &mut self.hosts[at];

@@ -277,3 +277,38 @@ fn loom_a_permit_that_nobody_takes_reaches_who_queues_up_meanwhile() {
         assert!(first.is_ready() || bell.has_rung(), "it starves");
     });
 }
+
+#[test]
+fn loom_a_host_that_is_forgotten_by_two_at_once_is_forgotten_once() {
+    bounded(|| {
+        let pool = pool(1);
+        let slot = pool.host(&Key(1));
+        let other = thread::spawn(move || drop(slot));
+        drop(pool.host(&Key(1)));
+        other.join().expect("no panic");
+        assert_eq!(pool.stats().hosts, 0);
+    });
+}
+
+#[test]
+fn loom_the_end_is_told_though_a_permit_was_held_for_a_moment() {
+    bounded(|| {
+        let pool = pool(1);
+        let (pooled, permit) = connect(&pool, &Key(1));
+        let mut starved = pool.host(&Key(2)).checkout();
+        assert!(poll(&mut starved, &Bell::new()).is_pending());
+        pool.close();
+        let bell = Bell::new();
+        let waker = Waker::from(StdArc::clone(&bell));
+        let mut drained = Box::pin(pool.drained());
+        let first = std::future::Future::poll(drained.as_mut(), &mut Context::from_waker(&waker));
+        let ender = thread::spawn(move || {
+            drop(pooled);
+            drop(permit);
+        });
+        // Looks at the queue as it looks at its place.
+        let _ = starved.poll_next(&mut Context::from_waker(Waker::noop()), Timestamp::ZERO);
+        ender.join().expect("no panic");
+        assert!(first.is_ready() || bell.has_rung(), "nobody told it");
+    });
+}

@@ -489,8 +489,8 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
 impl<K: PoolKey, C: Connection> Drop for HostRef<K, C> {
     fn drop(&mut self) {
         let mut shard = self.inner.shards[self.shard].0.lock();
-        // Another may have been made of the same host in the meantime.
-        let is_own = std::ptr::eq(shard.anchor(self.host).as_ptr(), self);
+        // Another may have been made of the same host in the meantime, and may be gone too, the host with it.
+        let is_own = shard.hosts.get(self.host).is_some_and(|host| std::ptr::eq(host.anchor.as_ptr(), self));
         let removed = is_own.then(|| shard.remove(self.host));
         drop(shard);
         drop(removed);

@@ -50,17 +50,23 @@ impl<K: PoolKey, C: Connection> Inner<K, C> {
             // Others may have served it, or it is gone: whoever queued up meanwhile has seen this permit taken, and is looked for
             // in another turn.
             let Some(host) = self.next_starved() else {
-                self.permits.release();
+                self.hand_back();
                 continue;
             };
             let mut effects = Effects::none();
             let took = self.shards[host.shard].0.lock().feed(host.host, &mut effects);
             if !took {
-                self.permits.release();
+                self.hand_back();
             }
             self.queue_up(effects.starved);
             effects.wake.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// A permit that was held for a moment only comes back: meanwhile the last socket may have gone.
+    fn hand_back(&self) {
+        self.permits.release();
+        self.settle();
     }
 
     /// The host that has waited longest, out of the queue; `None` if there is none, or nobody refers to it any more.

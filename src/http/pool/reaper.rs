@@ -34,7 +34,8 @@ impl<K: PoolKey, C: Connection> Reaper<K, C> {
     fn poll<E: Clock>(&self, cx: &mut Context<'_>, clock: &E, mut timer: Pin<&mut E::Timer>) -> Poll<()> {
         // Order matters: the waker first. Whoever asks for an earlier look, or closes the pool, after the look below finds it.
         let Some(inner) = self.inner.upgrade() else { return Poll::Ready(()) };
-        let old = inner.reaper.lock().replace(cx.waker().clone());
+        let waker = cx.waker().clone();
+        let old = inner.reaper.lock().replace(waker);
         drop(old);
         // Bounded: a time that has come is replaced by a later one.
         loop {

@@ -283,7 +283,7 @@ impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
         }
     }
 
-    /// The same for a stream that has ended: true if others are open on its connection and nobody waits for it.
+    /// What [`keep`](Self::keep) is for a stream that has ended: true if others are open on its connection and nobody waits for it.
     pub(super) fn keep_stream(&mut self, host: usize, id: u64) -> bool {
         let Host { line, shared, .. } = &mut self.hosts[host];
         match shared.iter_mut().find(|shared| shared.id == id) {
@@ -483,6 +483,16 @@ impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
         }
         let (rules, now) = (self.rules, self.now);
         let entry = &mut self.hosts[host];
+        // Bounded by what is idle: it became so before somebody came back to its place.
+        while !entry.line.is_empty()
+            && let Some(stored) = entry.idle.pop_back()
+        {
+            self.credit.left();
+            match rules.is_fresh(stored.since, stored.born, now) {
+                true => entry.serve(Handed::Own(stored), permits, effects),
+                false => effects.drop_own.push(stored),
+            }
+        }
         // Bounded by who waits: each turn takes one out of the line.
         while !entry.line.is_empty() {
             let Some(handed) = entry.stream(rules, now, &mut self.credit, effects) else { break };

@@ -336,3 +336,18 @@ fn what_a_waiter_leaves_behind_when_its_socket_is_gone_is_not_kept() {
     assert_eq!(world.pool.stats().idle, 0);
     drop(second);
 }
+
+#[test]
+fn one_who_comes_back_to_its_place_is_given_what_became_idle_meanwhile() {
+    let mut world = World::new(PoolConfig { open_per_host_max: 2, ..roomy() });
+    let (first, second) = (world.connect(&A), world.connect(&A));
+    let mut waiting = world.caller(&A);
+    assert!(waiting.waits(&world));
+    let (dies, stays) = (first.number, second.number);
+    world.checkin(first);
+    // Nobody stands in line: it becomes idle.
+    world.checkin(second);
+    world.close_by_peer(dies);
+    assert_eq!(waiting.take(&world).number, stays);
+    assert!(waiting.dials.is_empty());
+}

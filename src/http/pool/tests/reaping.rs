@@ -240,3 +240,18 @@ fn the_reaper_has_one_timer_and_none_while_nothing_is_idle() {
     assert!(rung());
     assert!(reaper.as_mut().poll(&mut cx).is_ready());
 }
+
+/// Two threads drain at once, and the later drain gets to this shard first.
+#[test]
+fn a_drain_that_comes_late_to_a_shard_changes_nothing_more() {
+    let mut world = World::new(roomy());
+    world.pool.drain();
+    world.pool.drain();
+    let inner = std::sync::Arc::clone(&world.pool.owner.inner);
+    for shard in &inner.shards {
+        inner.run(shard, |shard, permits, effects| shard.drain(1, permits, effects));
+    }
+    let pooled = world.connect(&A);
+    world.checkin(pooled);
+    assert_eq!(world.pool.stats().idle, 1);
+}
