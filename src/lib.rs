@@ -1,6 +1,7 @@
 //! Client transport for long-lived, real-time connections whose every failure replays from a seed.
 //!
 //! - [`websocket`]: a reconnecting WebSocket connection with requests, subscriptions and lifecycle events.
+//! - [`http`]: an HTTP/1.1 and HTTP/2 client over a pool that keeps its limits and its order.
 //! - [`env`](mod@env): the traits through which all of it sees time, randomness, sockets and tasks.
 //! - [`backoff`]: when a lost connection tries again.
 //! - [`tls`]: how peers are verified, and where TLS sessions are kept.

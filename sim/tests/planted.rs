@@ -73,8 +73,9 @@ fn a_red_seed_of_http_clients_is_shrunk_to_the_requests_that_show_it() {
     let json = fs::read_to_string(folder.join("target/sim/seed-2.min.json")).expect("it was saved");
     let small = hpx_sim::Plan::from_json(&json).expect("it is a plan");
     let steps: usize = small.http.iter().map(|client| client.script.len()).sum();
-    // The pool is three connections wide: as many requests, one more that finds no room, and the end.
-    assert_eq!((small.clients.len(), small.http.len(), small.faults.len(), steps), (0, 1, 0, 5));
+    // As many requests as the pool is wide, one more that finds no room, and the end.
+    let wide = small.http[0].config.open_total_max;
+    assert_eq!((small.clients.len(), small.http.len(), small.faults.len(), steps), (0, 1, 0, wide + 2));
 }
 
 #[test]

@@ -35,8 +35,9 @@ use crate::{
 /// An HTTP client. Clones are the same client and share its connections; when the last one is dropped its pool closes, and what is
 /// in progress runs to its end.
 ///
-/// Every future may be dropped at any point. Over HTTP/1.1 that closes the connection if the request was sent; over HTTP/2 it
-/// resets the stream.
+/// Every future may be dropped at any point. Over HTTP/1.1 that closes the connection if there was one; over HTTP/2 it resets the
+/// stream. A request whose response is over before all of its body was sent goes on in the background, until the peer takes nothing
+/// of it for `body_timeout`.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -46,7 +47,7 @@ struct Inner {
     outside: Arc<dyn Outside>,
     config: HttpConfig,
     pool: Pool<Origin, Link>,
-    reaps: AtomicBool,
+    reaps: Arc<AtomicBool>,
     /// Numbers the dials, so that each begins with another address.
     dials: AtomicU64,
     calls: AtomicU64,
@@ -97,7 +98,7 @@ impl Client {
             outside,
             config,
             pool,
-            reaps: AtomicBool::new(false),
+            reaps: Arc::new(AtomicBool::new(false)),
             dials: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             watch,
@@ -127,7 +128,8 @@ impl Client {
     /// # Errors
     ///
     /// [`delivery`](TransportError::delivery) says whether the peer may have acted on it. [`ErrorKind::Config`] for a URI without
-    /// scheme or host; [`ErrorKind::Resolve`], [`ErrorKind::Connect`], [`ErrorKind::Tls`] and [`ErrorKind::Certificate`] of the
+    /// scheme or host, a host that no certificate or header can name, and CONNECT; [`ErrorKind::Encode`] for a request that the
+    /// protocol can't carry; [`ErrorKind::Resolve`], [`ErrorKind::Connect`], [`ErrorKind::Tls`] and [`ErrorKind::Certificate`] of the
     /// dial; [`ErrorKind::Timeout`] after `request_timeout`; [`ErrorKind::Io`] and [`ErrorKind::PeerClosed`] of a lost connection;
     /// [`ErrorKind::Protocol`] and [`ErrorKind::MessageTooLarge`] of a response that is none; [`ErrorKind::Closed`] after
     /// [`close`](Self::close).
@@ -297,7 +299,12 @@ impl Inner {
     /// Dials in a task, which becomes the connection's.
     fn dial(self: &Arc<Self>, permit: Permit<Origin, Link>) {
         if !self.reaps.swap(true, Ordering::AcqRel) {
-            self.outside.spawn("hpx-http-reaper", self.outside.reap(self.pool.reaper()));
+            let (reaper, ends) = (self.outside.reap(self.pool.reaper()), Reaps(Arc::clone(&self.reaps)));
+            let task = async move {
+                reaper.await;
+                drop(ends);
+            };
+            self.outside.spawn("hpx-http-reaper", Box::pin(task));
         }
         let (outside, config) = (Arc::clone(&self.outside), self.config.clone());
         let number = self.dials.fetch_add(1, Ordering::Relaxed) + 1;
@@ -321,6 +328,15 @@ impl Inner {
             known.pop_first();
         }
         Arc::clone(known.entry(key).or_default())
+    }
+}
+
+/// Somebody closes what is idle; dropped, also with a runtime that ends, another is to do it.
+struct Reaps(Arc<AtomicBool>);
+
+impl Drop for Reaps {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -350,7 +366,7 @@ async fn drive(
             let protocol = Protocol::Http1;
             reporter.tell(|connection| Event::Opened { connection, protocol, resumed, streams: 1 });
             permit.opened(Link::new(Spoken::H1(handle), resumed, &reporter), now);
-            task.run(&permit, &*outside).await;
+            task.run(&permit, &*outside, config.body_timeout).await;
             reporter.tell(|connection| Event::Closed { connection, silent: false });
         }
         Made::H2(made) => {
@@ -445,6 +461,7 @@ fn settings(config: &HttpConfig, memory: &HostMemory) -> h2::Settings {
         streams_max: config.h2_streams_max,
         streams_known: memory.streams(),
         head_bytes_max: config.head_bytes_max,
+        body_timeout: config.body_timeout,
     }
 }
 

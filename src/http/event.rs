@@ -121,11 +121,11 @@ pub enum Event {
         /// Bytes of bodies received over the connection so far.
         received: u64,
     },
-    /// The peer was told of a larger flow-control window.
+    /// The peer was told of a larger flow-control window for each stream.
     WindowGrew {
         /// The connection.
         connection: u64,
-        /// In bytes, of the connection and of each stream.
+        /// In bytes.
         window: u32,
     },
     /// The peer asked for fewer pings (ENHANCE_YOUR_CALM; RFC 9113, section 7).

@@ -1,13 +1,15 @@
 //! HTTP/1.1 (RFC 9112): one task per connection, which polls hyper's connection. Requests are sent by their callers, one at a time.
 //!
 //! The task polls while the connection is idle too, so that a peer that closes it is noticed. Whoever has read the last byte of a
-//! body leaves the connection to the task, which gives it back to the pool once hyper says that it is ready for another request.
+//! body gives the connection back to the pool, if hyper says that it is ready for another request; else it is left to the task, which
+//! waits for that as long as the peer takes something of the request.
 
 use std::{
     fmt,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,7 +24,7 @@ use super::{
     inbox::Inbox,
     link::{Link, PooledLink, Spoken},
     origin::Origin,
-    outside::{Outside, Wire},
+    outside::{Counts, Outside, Wire},
     pool::Permit,
     sent::Failed,
 };
@@ -53,6 +55,7 @@ struct Shared {
 pub(crate) struct Halves {
     send: http1::SendRequest<Body>,
     conn: http1::Connection<TokioIo<Wire>, Body>,
+    counts: Arc<Counts>,
 }
 
 /// Makes the connection. Nothing is sent.
@@ -61,23 +64,23 @@ pub(crate) struct Halves {
 ///
 /// Those of hyper, which knows none here.
 pub(crate) async fn handshake(io: Wire, head_bytes_max: u32) -> TransportResult<Halves> {
-    let limit = head_bytes_max as usize;
+    let (limit, counts) = (head_bytes_max as usize, io.counts());
     let result = http1::Builder::new()
         .max_header_size(limit)
         .max_buf_size(limit.max(BUFFER_MIN))
         .handshake(TokioIo::new(io))
         .await;
     let (send, conn) = result.map_err(|error| of_hyper(error, head_bytes_max))?;
-    Ok(Halves { send, conn })
+    Ok(Halves { send, conn, counts })
 }
 
 impl Handle {
     /// For a connection that begins now, and the task that is to run it.
     pub(crate) fn new(halves: Halves, host: HeaderValue, now: Timestamp, reporter: Reporter) -> (Self, Task) {
-        let Halves { send, conn } = halves;
+        let Halves { send, conn, counts } = halves;
         let active = AtomicU64::new(now.as_nanos());
         let shared = Arc::new(Shared { inbox: Inbox::new(), active, reporter });
-        (Self { send, host, shared: Arc::clone(&shared) }, Task { conn, shared })
+        (Self { send, host, shared: Arc::clone(&shared) }, Task { conn, counts, shared })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -110,8 +113,14 @@ pub(crate) async fn send(
     match answer.await {
         Ok(response) => Ok(response.map(|body| Kind::H1(Incoming::new(body, pooled, outside)))),
         Err(mut failed) => {
-            let unsent = failed.take_message();
-            Err(Failed::of(of_hyper(failed.into_error(), head_bytes_max), unsent))
+            let (unsent, error) = (failed.take_message(), failed.into_error());
+            // hyper takes the end of the task for the caller's fault.
+            let is_over = error.is_user() && !is_open(&pooled);
+            let error = match is_over {
+                true => TransportError::with_source(ErrorKind::Io, "the connection's task has ended", error),
+                false => of_hyper(error, head_bytes_max),
+            };
+            Err(Failed::of(error, unsent))
         }
     }
 }
@@ -131,14 +140,21 @@ impl fmt::Debug for Handle {
 /// The task's side.
 pub(crate) struct Task {
     conn: http1::Connection<TokioIo<Wire>, Body>,
+    counts: Arc<Counts>,
     shared: Arc<Shared>,
 }
 
 impl Task {
     /// Runs until the peer, the pool or a caller has ended the connection.
-    pub(crate) async fn run(mut self, permit: &Permit<Origin, Link>, outside: &dyn Outside) {
+    pub(crate) async fn run(
+        mut self,
+        permit: &Permit<Origin, Link>,
+        outside: &dyn Outside,
+        body_timeout: Duration,
+    ) {
         // It is over with its response, and hyper isn't yet.
         let mut returning: Option<PooledLink> = None;
+        let (mut alarm, mut patience) = (None, None);
         poll_fn(|cx| {
             let conn_is_over = pin!(&mut self.conn).poll(cx).is_ready();
             // Bounded: two turns for each request, and no other is sent before the last has been given back.
@@ -156,13 +172,22 @@ impl Task {
                 };
                 match poll_ready(&mut pooled, cx) {
                     Poll::Ready(true) => {
+                        patience = None;
                         self.shared.release(outside);
                         permit.checkin(pooled);
                     }
                     Poll::Ready(false) => return Poll::Ready(()),
                     Poll::Pending => {
                         returning = Some(pooled);
-                        return Poll::Pending;
+                        // The peer has answered before it has read the request, and may never read the rest.
+                        let alarm = alarm.get_or_insert_with(|| outside.alarm());
+                        let (written, now) = (self.counts.written(), outside.now());
+                        let by = match patience {
+                            Some((seen, by)) if seen == written => by,
+                            _ => now + body_timeout,
+                        };
+                        patience = Some((written, by));
+                        return alarm.poll_at(cx, Some(by));
                     }
                 }
             }
@@ -177,6 +202,10 @@ impl Shared {
         self.active.store(outside.now().as_nanos(), Ordering::Release);
         self.reporter.tell(|connection| Event::Released { connection });
     }
+}
+
+fn is_open(pooled: &PooledLink) -> bool {
+    matches!(&pooled.spoken, Spoken::H1(handle) if handle.is_open())
 }
 
 /// True once it is ready for another request, false if it never will be.

@@ -1,18 +1,20 @@
 //! What the pool's side of a connection and its task share: where something is left for the task, and whether either is gone.
 
-use std::task::{Context, Poll, Waker};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+};
 
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
-/// One place for a `T`: whoever leaves one has the connection to itself. Without anything to leave, `T` is
-/// [`Infallible`](std::convert::Infallible).
+/// What was left and not yet taken: bounded by who has the connection, or a stream of it.
 pub(crate) struct Inbox<T> {
     state: Mutex<State<T>>,
     closed: AtomicBool,
 }
 
 struct State<T> {
-    item: Option<T>,
+    items: VecDeque<T>,
     waker: Option<Waker>,
     /// The pool has let go of the connection.
     abandoned: bool,
@@ -20,11 +22,11 @@ struct State<T> {
 
 impl<T> State<T> {
     fn is_ready(&self) -> bool {
-        self.item.is_some() || self.abandoned
+        !self.items.is_empty() || self.abandoned
     }
 
     fn poll(&mut self) -> Poll<Option<T>> {
-        match self.item.take() {
+        match self.items.pop_front() {
             None if !self.abandoned => Poll::Pending,
             item => Poll::Ready(item),
         }
@@ -33,7 +35,7 @@ impl<T> State<T> {
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
-        let state = State { item: None, waker: None, abandoned: false };
+        let state = State { items: VecDeque::new(), waker: None, abandoned: false };
         Self { state: Mutex::new(state), closed: AtomicBool::new(false) }
     }
 
@@ -47,7 +49,7 @@ impl<T> Inbox<T> {
         self.change(|state| {
             // Order matters: the task closes the inbox under the same lock.
             if self.is_open() {
-                state.item = Some(item);
+                state.items.push_back(item);
                 return (None, state.waker.take());
             }
             (Some(item), None)
@@ -82,10 +84,10 @@ impl<T> Inbox<T> {
     }
 
     /// The task ends. What was left and not taken comes back.
-    pub(crate) fn close(&self) -> Option<T> {
+    pub(crate) fn close(&self) -> VecDeque<T> {
         let mut state = self.state.lock();
         self.closed.store(true, Ordering::Release);
-        state.item.take()
+        std::mem::take(&mut state.items)
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut State<T>) -> (R, Option<Waker>)) -> R {
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(inbox.leave(1), None);
         assert_eq!(inbox.poll_next(&mut cx), Poll::Ready(Some(1)));
         assert_eq!(inbox.leave(2), None);
-        assert_eq!(inbox.close(), Some(2));
+        assert_eq!(inbox.close(), [2]);
         assert_eq!((inbox.leave(3), inbox.is_open()), (Some(3), false));
     }
 

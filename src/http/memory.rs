@@ -31,7 +31,8 @@ impl HostMemory {
         self.complaints.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many streams its last connection took: its next one most likely takes as many, and says so only when it has begun.
+    /// How many streams its last connection took: its next one most likely takes as many, and says so only when it has begun. None
+    /// at all may have been for a moment: the next is asked.
     pub(crate) fn streams(&self) -> usize {
         usize::try_from(self.streams.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }

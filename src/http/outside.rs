@@ -16,7 +16,7 @@ use crate::{
     env::{Env, Timer, Timestamp},
     error::TransportResult,
     sync::{AtomicU64, Ordering},
-    tls::{MaybeTls, Secured, TlsConfig},
+    tls::{MaybeTls, Meter, Secured, TlsConfig},
 };
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -42,30 +42,53 @@ pub(crate) struct Dialed {
 }
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Bytes that came in since it opened, whether or not they made anything to read.
-    fn received(&self) -> u64;
+    /// Bytes that came in and went out since it opened, whether or not they made anything to read.
+    fn meter(&self) -> Meter;
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for MaybeTls<S> {
-    fn received(&self) -> u64 {
-        self.meter().read
+    fn meter(&self) -> Meter {
+        self.meter()
     }
 }
 
 /// A byte stream that tells what its socket has received, for whoever watches the peer.
 pub(crate) struct Wire {
     io: Box<dyn Socket>,
-    read: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// Bytes of whatever kind, that of a TLS record which is not whole too.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
 }
 
 impl Wire {
     fn new(io: impl Socket + 'static) -> Self {
-        Self { io: Box::new(io), read: Arc::new(AtomicU64::new(0)) }
+        Self { io: Box::new(io), counts: Arc::default() }
     }
 
-    /// The count of bytes received, of whatever kind: of a TLS record that is not whole, too.
-    pub(crate) fn count(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.read)
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Written here alone: a store is all it takes.
+    fn count(&self) {
+        let Meter { read, written } = self.io.meter();
+        self.counts.read.store(read, Ordering::Relaxed);
+        self.counts.written.store(written, Ordering::Relaxed);
     }
 }
 
@@ -76,8 +99,7 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let poll = Pin::new(&mut self.io).poll_read(cx, buf);
-        // Written here alone: a store is all it takes.
-        self.read.store(self.io.received(), Ordering::Relaxed);
+        self.count();
         poll
     }
 }
@@ -88,7 +110,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let poll = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.count();
+        poll
     }
 
     fn poll_write_vectored(
@@ -96,7 +120,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         parts: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+        let poll = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        self.count();
+        poll
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -104,7 +130,9 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let poll = Pin::new(&mut self.io).poll_flush(cx);
+        self.count();
+        poll
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -208,8 +236,8 @@ mod tests {
     struct Partial;
 
     impl Socket for Partial {
-        fn received(&self) -> u64 {
-            100
+        fn meter(&self) -> Meter {
+            Meter { read: 100, written: 0 }
         }
     }
 
@@ -236,11 +264,11 @@ mod tests {
     #[test]
     fn a_part_of_a_record_is_a_sign_of_life() {
         let mut wire = Wire::new(Partial);
-        let count = wire.count();
+        let counts = wire.counts();
         let mut buffer = [0; 8];
         let mut buf = ReadBuf::new(&mut buffer);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(Pin::new(&mut wire).poll_read(&mut cx, &mut buf).is_pending());
-        assert_eq!(count.load(Ordering::Relaxed), 100);
+        assert_eq!(counts.read(), 100);
     }
 }

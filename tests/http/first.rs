@@ -318,3 +318,23 @@ async fn drain_ends_what_is_idle_and_dials_anew() {
     assert_eq!(text(client.get(&server.uri("/")).await).await, "hello");
     assert_eq!(server.accepted(), 2);
 }
+
+/// Answers before it has read the request, and reads nothing more of it.
+#[tokio::test]
+async fn a_response_that_comes_before_the_request_was_read_keeps_its_place_for_a_while_only() {
+    let server = Server::start(|mut stream, _| async move {
+        let _ = head(&mut stream).await;
+        let last = HELLO.replace("content-length", "connection: close\r\ncontent-length");
+        let _ = stream.write_all(last.as_bytes()).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+    let client = client(|config| config.body_timeout = Duration::from_millis(300));
+    // More than sockets take.
+    let body = Body::from(vec![b'x'; 64 << 20]);
+    let request = Request::post(server.uri("/")).body(body).expect("a request");
+    assert_eq!(text(client.request(request).await).await, "hello");
+    assert_eq!(client.pool().open, 1);
+    soon("the end", client.close()).await;
+    assert_eq!(client.pool(), PoolStats::default());
+}

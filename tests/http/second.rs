@@ -323,3 +323,98 @@ async fn a_body_that_nobody_reads_holds_up_no_other() {
     let mut rest = unread.into_body();
     assert!(soon("the rest", rest.chunk()).await.expect("a piece").is_some());
 }
+
+/// What crosses a reset is the peer's right (RFC 9113, section 5.1), however often.
+#[tokio::test]
+async fn cancelled_downloads_never_cost_their_connection() {
+    let server = Server::start(move |stream, _| async move {
+        serve_h2(stream, &server::Builder::new(), |_, mut answer, _| async move {
+            let Ok(mut stream) = answer.send_response(Response::new(()), false) else { return };
+            // Sent while it is cancelled, piece by piece.
+            while stream.send_data(Bytes::from_static(&[0; 1000]), false).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    })
+    .await;
+    let client = prior();
+    for number in 0..1_200 {
+        let response = soon("a response", client.get(&server.uri("/"))).await;
+        let mut body = response.unwrap_or_else(|error| panic!("{number}: {error:?}")).into_body();
+        assert!(body.chunk().await.expect("a piece").is_some());
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_streams_for_a_while_is_not_stormed() {
+    let server = Server::start(move |stream, _| async move {
+        let mut settings = server::Builder::new();
+        settings.max_concurrent_streams(0);
+        serve_h2(stream, &settings, |_, answer, _| async move { respond(answer, "hello") }).await;
+    })
+    .await;
+    let client = client(|config| {
+        config.protocol = Protocol::Http2;
+        config.request_timeout = Duration::from_millis(300);
+        (config.pool.open_per_host_max, config.pool.idle_per_host_max) = (3, 1);
+    });
+    for _ in 0..4 {
+        // The first may be under way before the peer has said a word.
+        let _ = client.get(&server.uri("/")).await;
+    }
+    assert!(server.accepted() <= 4, "{} connections", server.accepted());
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_when_its_response_is_over() {
+    let (done, mut read) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::start(move |stream, _| {
+        let done = done.clone();
+        async move {
+            serve_h2(stream, &server::Builder::new(), |request, answer, _| {
+                let done = done.clone();
+                async move {
+                    respond(answer, "");
+                    let (mut body, mut size) = (request.into_body(), 0);
+                    while let Some(Ok(piece)) = body.data().await {
+                        size += piece.len();
+                        let _ = body.flow_control().release_capacity(piece.len());
+                    }
+                    let _ = done.send((size, body.is_end_stream()));
+                }
+            })
+            .await;
+        }
+    })
+    .await;
+    let client = prior();
+    let request = Request::post(server.uri("/")).body(Body::from(vec![b'x'; 1_000_000])).expect("a request");
+    assert_eq!(text(client.request(request).await).await, "");
+    assert_eq!(soon("the rest", read.recv()).await, Some((1_000_000, true)));
+    settles(&client, |pool| pool.idle == 1).await;
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_reads_is_given_up_in_time() {
+    let server = Server::start(move |stream, _| async move {
+        serve_h2(stream, &server::Builder::new(), |request, answer, _| async move {
+            respond(answer, "");
+            // Kept, and not read.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(request);
+        })
+        .await;
+    })
+    .await;
+    let client = client(|config| {
+        config.protocol = Protocol::Http2;
+        config.body_timeout = Duration::from_millis(300);
+    });
+    let request = Request::post(server.uri("/")).body(Body::from(vec![b'x'; 1_000_000])).expect("a request");
+    assert_eq!(text(client.request(request).await).await, "");
+    soon("the end", client.close()).await;
+    assert_eq!(client.pool(), PoolStats::default());
+}

@@ -2,7 +2,6 @@
 //! peer allows. Requests are written by their callers.
 
 use std::{
-    convert::Infallible,
     fmt,
     future::{Future, poll_fn},
     pin::pin,
@@ -20,18 +19,18 @@ use super::{
         link::Link,
         memory::HostMemory,
         origin::Origin,
-        outside::{Outside, Wire},
+        outside::{Counts, Outside, Wire},
         pool::Permit,
     },
     keepalive::Due,
     ping::{PingRules, Ponger, Recorder},
-    stream::lost,
+    stream::{Stream, lost},
 };
 use crate::{
     env::Timestamp,
     error::{ErrorKind, TransportError, TransportResult},
     planted::{self, Bug},
-    sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering},
+    sync::{Arc, AtomicUsize, Mutex, Ordering},
 };
 
 /// What the pool keeps of a connection. When the pool has dropped it, the connection ends with its last stream.
@@ -45,8 +44,8 @@ pub(crate) struct Shared {
     pub(super) recorder: Recorder,
     /// Requests whose response isn't over.
     streams: AtomicUsize,
-    /// Callers leave nothing there: they write their requests themselves.
-    inbox: Inbox<Infallible>,
+    /// Streams whose response is over before all of the request was sent.
+    pub(super) inbox: Inbox<Stream>,
     /// Why it ended, if the task ended it.
     cause: Mutex<Option<TransportError>>,
     pub(super) reporter: Reporter,
@@ -60,6 +59,8 @@ pub(crate) struct Settings {
     /// What the peer's last connection allowed. Until it says otherwise this one allows no more.
     pub(crate) streams_known: usize,
     pub(crate) head_bytes_max: u32,
+    /// Given to a peer that takes nothing of a body.
+    pub(crate) body_timeout: Duration,
 }
 
 /// A connection whose first words were said.
@@ -67,7 +68,7 @@ pub(crate) struct Made {
     send: SendRequest<Bytes>,
     conn: h2::client::Connection<Wire, Bytes>,
     ping_pong: PingPong,
-    read: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 /// Says the first words (RFC 9113, section 3.4). The peer's needn't have come.
@@ -76,7 +77,7 @@ pub(crate) struct Made {
 ///
 /// [`ErrorKind::Io`] if the connection is lost over it.
 pub(crate) async fn handshake(io: Wire, settings: &Settings) -> TransportResult<Made> {
-    let read = io.count();
+    let counts = io.counts();
     let made = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(settings.pings.window)
@@ -86,12 +87,14 @@ pub(crate) async fn handshake(io: Wire, settings: &Settings) -> TransportResult<
         .data_frame_budget(usize::MAX)
         // A frame that comes late on a stream we reset is no error, however long ago that was.
         .reset_stream_duration(FOREVER)
+        // Nor is it counted: a peer may have sent much that crosses our resets, and they are as many as callers make.
+        .max_local_error_reset_streams(None)
         .handshake(io)
         .await;
     let (send, mut conn) = made.map_err(|error| lost(&error))?;
     // A connection gives it out once.
     let ping_pong = conn.ping_pong().expect("nobody else has this connection");
-    Ok(Made { send, conn, ping_pong, read })
+    Ok(Made { send, conn, ping_pong, counts })
 }
 
 impl Handle {
@@ -152,7 +155,7 @@ pub(crate) struct Task {
     /// Says when the peer is about to go away. Gone when nothing new may begin: the connection ends when nobody could.
     probe: Option<SendRequest<Bytes>>,
     shared: Arc<Shared>,
-    read: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     seen: u64,
     ponger: Ponger,
     rules: PingRules,
@@ -163,6 +166,31 @@ pub(crate) struct Task {
     limit: usize,
     /// By the pool: no more requests come.
     is_let_go: bool,
+    has_complained: bool,
+    uploads: Vec<Leftover>,
+    body_timeout: Duration,
+}
+
+/// A request whose response is over.
+struct Leftover {
+    stream: Stream,
+    /// Of its body.
+    left: usize,
+    /// When it is given up, unless the peer takes more of it until then.
+    by: Timestamp,
+}
+
+impl Leftover {
+    fn goes_on(&mut self, cx: &mut Context<'_>, now: Timestamp, timeout: Duration) -> bool {
+        if self.stream.poll_upload(cx).is_ready() {
+            return false;
+        }
+        let left = self.stream.left();
+        if left < self.left {
+            (self.left, self.by) = (left, now + timeout);
+        }
+        now < self.by
+    }
 }
 
 impl Task {
@@ -172,7 +200,7 @@ impl Task {
         now: Timestamp,
         reporter: Reporter,
     ) -> (Handle, Self, usize) {
-        let Made { send, conn, ping_pong, read } = made;
+        let Made { send, conn, ping_pong, counts } = made;
         let recorder = Recorder::new();
         let shared = Arc::new(Shared {
             recorder: recorder.clone(),
@@ -182,20 +210,23 @@ impl Task {
             reporter,
         });
         let first = send.current_max_send_streams();
-        let limit = settings.streams_max.min(first).min(settings.streams_known);
+        let limit = settings.streams_max.min(first).min(settings.streams_known.max(1));
         let task = Self {
             ponger: Ponger::new(recorder, settings.pings, now),
             conn,
             ping_pong,
             probe: Some(send.clone()),
             shared: Arc::clone(&shared),
-            read,
+            counts,
             seen: 0,
             rules: settings.pings,
             streams_max: settings.streams_max,
             first,
             limit,
             is_let_go: false,
+            has_complained: false,
+            uploads: Vec::new(),
+            body_timeout: settings.body_timeout,
         };
         (Handle { send, shared }, task, limit)
     }
@@ -226,7 +257,8 @@ impl Task {
                             return Poll::Ready(false);
                         }
                         let asks = self.ponger.poll_timeout(now, self.has_streams());
-                        alarm.poll_at(cx, asks.into_iter().chain(by).min()).is_ready()
+                        let uploads = self.uploads.iter().map(|upload| upload.by).min();
+                        alarm.poll_at(cx, asks.into_iter().chain(by).chain(uploads).min()).is_ready()
                     }
                 };
                 if !again {
@@ -245,12 +277,18 @@ impl Task {
         memory: &HostMemory,
         now: Timestamp,
     ) -> Poll<()> {
-        if self.shared.inbox.poll_next(cx).is_ready() {
-            self.is_let_go = true;
-            self.probe = None;
+        // Bounded: each is a stream that was open.
+        while let Poll::Ready(left) = self.shared.inbox.poll_next(cx) {
+            let Some(stream) = left else {
+                self.is_let_go = true;
+                self.probe = None;
+                break;
+            };
+            self.uploads.push(Leftover { left: stream.left(), stream, by: now + self.body_timeout });
         }
+        self.uploads.retain_mut(|upload| upload.goes_on(cx, now, self.body_timeout));
         let conn = pin!(&mut self.conn).poll(cx);
-        let read = self.read.load(Ordering::Relaxed);
+        let read = self.counts.read();
         if read != self.seen {
             self.seen = read;
             self.ponger.handle_bytes(now);
@@ -260,15 +298,15 @@ impl Task {
             self.shared.tell_of_pong();
         }
         if let Poll::Ready(result) = conn {
-            if result.is_err_and(|error| error.reason() == Some(Reason::ENHANCE_YOUR_CALM)) {
-                memory.complain();
-                self.shared.reporter.tell(|connection| Event::CalmAsked { connection });
+            if let Err(error) = result {
+                self.hear_complaint(&error, memory);
             }
             return Poll::Ready(());
         }
         if let Some(probe) = &mut self.probe {
-            if let Poll::Ready(Err(_)) = probe.poll_ready(cx) {
+            if let Poll::Ready(Err(error)) = probe.poll_ready(cx) {
                 self.probe = None;
+                self.hear_complaint(&error, memory);
                 self.shared.reporter.tell(|connection| Event::GoingAway { connection });
                 if !planted::alive(Bug::HandedOutAfterGoaway) {
                     permit.set_draining();
@@ -280,7 +318,7 @@ impl Task {
                 if said != self.first || self.shared.recorder.frames() > 0 {
                     memory.set_streams(said);
                 }
-                let allowed = self.streams_max.min(said).min(memory.streams());
+                let allowed = self.streams_max.min(said).min(memory.streams().max(1));
                 let limit = if self.shared.recorder.is_overdue() { 0 } else { allowed };
                 if limit != self.limit {
                     self.limit = limit;
@@ -292,6 +330,15 @@ impl Task {
             }
         }
         Poll::Pending
+    }
+
+    /// The peer may have asked for fewer pings as it hung up: once, however often that is told.
+    fn hear_complaint(&mut self, error: &h2::Error, memory: &HostMemory) {
+        let is_complaint = error.is_remote() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+        if is_complaint && !std::mem::replace(&mut self.has_complained, true) {
+            memory.complain();
+            self.shared.reporter.tell(|connection| Event::CalmAsked { connection });
+        }
     }
 
     /// Hands the connection what is due: a window, a ping.
@@ -348,7 +395,7 @@ enum Next {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let _ = self.shared.inbox.close();
+        drop(self.shared.inbox.close());
     }
 }
 

@@ -47,7 +47,7 @@ struct Shared {
 pub struct PingStats {
     /// From the last ping to its pong.
     pub round_trip: Option<Duration>,
-    /// The flow-control window asked for, of the connection and of each stream, in bytes.
+    /// The flow-control window asked for, of each stream, in bytes.
     pub window: u32,
     /// Pings sent.
     pub pings: u64,
@@ -78,7 +78,7 @@ impl Recorder {
         }
     }
 
-    /// A frame without payload was received: a head, trailers. Never locks, never waits, reads no clock.
+    /// A frame without payload was received, such as the head of a response. Never locks, never waits, reads no clock.
     pub fn record_non_data(&self) {
         self.shared.others.0.fetch_add(1, Ordering::Relaxed);
     }

@@ -37,12 +37,13 @@ pub(crate) async fn send(
     }
     let (parts, body) = request.into_parts();
     let body = body.into_bytes();
+    // Order matters: counted before the task can see it, or the task would arm no alarm for a peer that falls silent now.
+    let begun = Begun::new(&shared);
     let (mut response, upload) = match send.send_request(Request::from_parts(parts, ()), body.is_empty()) {
         Ok(begun) => begun,
         Err(error) => return Err(Failed::sent(of_h2(&error, &shared))),
     };
-    let mut stream = Stream { upload: Upload { stream: upload, rest: body }, shared, _lent: lent };
-    stream.shared.begin_stream();
+    let mut stream = Stream { upload: Upload { stream: upload, rest: body }, begun, _lent: lent };
     let result = poll_fn(|cx| {
         // An upload that the peer cuts short is told by its response, or by the reset that takes its place.
         let _ = stream.upload.poll(cx);
@@ -51,25 +52,48 @@ pub(crate) async fn send(
     .await;
     match result {
         Ok(response) => {
-            stream.shared.recorder.record_non_data();
+            shared.recorder.record_non_data();
             Ok(response.map(|body| Kind::H2(Incoming::new(body, stream))))
         }
         Err(error) => {
             let has_ended = error.is_go_away();
-            Err(Failed { has_ended, ..Failed::sent(of_h2(&error, &stream.shared)) })
+            Err(Failed { has_ended, ..Failed::sent(of_h2(&error, &shared)) })
         }
     }
 }
 
 /// A stream that is open: counted, and given back to the pool with its end.
-struct Stream {
+pub(super) struct Stream {
     upload: Upload,
-    shared: Arc<Shared>,
+    begun: Begun,
     /// Dropped after what is done by this one's drop: the pool counts the stream as open until then.
     _lent: Lent,
 }
 
-impl Drop for Stream {
+impl Stream {
+    /// Goes on with the body of the request; how much of it is left.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.upload.poll(cx)
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.upload.rest.len()
+    }
+}
+
+/// A request whose response isn't over, as the task counts it.
+struct Begun {
+    shared: Arc<Shared>,
+}
+
+impl Begun {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.begin_stream();
+        Self { shared: Arc::clone(shared) }
+    }
+}
+
+impl Drop for Begun {
     fn drop(&mut self) {
         self.shared.end_stream();
     }
@@ -102,7 +126,7 @@ impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Bounded by the body.
         while !self.rest.is_empty() {
-            self.stream.reserve_capacity(self.rest.len());
+            self.stream.reserve_capacity(self.rest.len().min(PIECE_MAX));
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(Ok(capacity)) => {
                     let piece = self.rest.split_to(capacity.min(self.rest.len()));
@@ -129,7 +153,7 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     fn new(body: RecvStream, stream: Stream) -> Self {
-        let shared = Arc::clone(&stream.shared);
+        let shared = Arc::clone(&stream.begun.shared);
         let mut incoming = Self { body, stream: Some(stream), shared, is_read: false };
         if incoming.body.is_end_stream() {
             incoming.end();
@@ -162,9 +186,11 @@ impl Incoming {
         Poll::Ready(Ok(None))
     }
 
-    /// Nothing more comes. A request whose body is still being sent goes on until it is dropped.
+    /// Nothing more comes. What is left of the request's body is the task's: the peer may have answered before it read it.
     fn end(&mut self) {
-        self.stream.take_if(|stream| stream.upload.is_over());
+        let left = self.stream.take().filter(|stream| !stream.upload.is_over());
+        // Dropped where the task has ended, outside the lock.
+        drop(left.and_then(|stream| self.shared.inbox.leave(stream)));
     }
 
     fn error(&self, error: &h2::Error) -> TransportError {
@@ -201,3 +227,6 @@ pub(super) fn lost(error: &h2::Error) -> TransportError {
     };
     TransportError::new(kind, text).with_delivery(delivery)
 }
+
+/// Asked for at once: the h2 crate counts in 32 bits, and a window has 31.
+const PIECE_MAX: usize = 1 << 30;

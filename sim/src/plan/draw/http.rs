@@ -78,6 +78,8 @@ fn draw_client(draw: &mut Draw) -> HttpPlan {
         .collect();
     let open_per_host_max = draw.pick(&[1, 1, 2, 3, 6]);
     let window = draw.pick(&[65_535, 65_535, 1 << 20]);
+    // Who waits for long hears nothing for long: keep-alive is for such, also where a host has asked for calm.
+    let patient = if draw.chance(15) { 3 } else { 1 };
     HttpPlan {
         start_ms: draw.between(0, 300),
         latency_ms: draw.between(1, 30),
@@ -89,10 +91,10 @@ fn draw_client(draw: &mut Draw) -> HttpPlan {
             open_total_max: draw.pick(&[1, 2, 3, 5, 100]),
             idle_per_host_max: draw.between(0, 4) as usize,
             idle_total_max: draw.pick(&[1, 2, 4, 100]),
-            idle_timeout_ms: draw.between(100, 3000),
+            idle_timeout_ms: patient * draw.between(100, 3000),
             lifetime_max_ms: draw.between(400, 8000),
             connect_timeout_ms: draw.between(300, 1500),
-            request_timeout_ms: draw.between(500, 3000),
+            request_timeout_ms: patient * draw.between(500, 3000),
             body_timeout_ms: draw.between(300, 1500),
             h2_window: window,
             h2_window_max: window.max(draw.pick(&[65_535, 1 << 20, 4 << 20])),
@@ -158,6 +160,14 @@ fn draw_behaviours(draw: &mut Draw, sea: &Sea, secure: impl Fn(usize) -> bool) -
             FaultKind::Serve { how: draw_behaviour(draw, sea.preset), nth }
         };
         let target = if matches!(kind, FaultKind::Tls(_)) { Target::Client(client) } else { target };
+        if let FaultKind::Serve { how: HttpBehaviour::Calm, .. } = kind {
+            // Then a silence: how long is it borne by who was asked for calm?
+            let (at_ms, kind) = (at_ms + for_ms, FaultKind::Serve { how: HttpBehaviour::Hang, nth: 1 });
+            let until = Until::ForMs(draw.between(1000, 6000).min(sea.heal_ms.saturating_sub(at_ms + 50)));
+            if at_ms + 500 < sea.heal_ms {
+                faults.push(Fault { at: When::At(at_ms), until, target, kind });
+            }
+        }
         faults.push(Fault { at: When::At(at_ms), until: Until::ForMs(for_ms), target, kind });
         at_ms += draw.between(100, 2500);
     }
