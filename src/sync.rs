@@ -14,7 +14,7 @@ pub(crate) use std::sync::{
 pub(crate) use parking_lot::Mutex;
 
 #[cfg(hpx_loom)]
-pub(crate) use self::modelled::{Mutex, MutexGuard};
+pub(crate) use self::modelled::Mutex;
 #[cfg(hpx_loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(hpx_loom)]

@@ -91,7 +91,7 @@ impl<K: PoolKey, C: Connection> Checkout<K, C> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(hpx_loom)))]
     pub(super) fn is_new(&self) -> bool {
         self.ticket.is_none()
     }

@@ -118,7 +118,7 @@ impl<K, C, H: Reference, A: Clone> Host<K, C, H, A> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(hpx_loom)))]
     pub(super) fn counts(&self) -> OfHost {
         let resting = self.resting().filter(|shared| shared.limit > 0).count();
         OfHost {
@@ -328,7 +328,7 @@ impl Credit {
 }
 
 /// What one host has.
-#[cfg(test)]
+#[cfg(all(test, not(hpx_loom)))]
 #[derive(Debug)]
 pub(super) struct OfHost {
     pub(super) open: usize,

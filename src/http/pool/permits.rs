@@ -56,7 +56,7 @@ impl Permits {
         self.idle.0.fetch_sub(rights, Ordering::Relaxed);
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(hpx_loom)))]
     pub(super) fn idle(&self) -> usize {
         self.idle.0.load(Ordering::Relaxed)
     }

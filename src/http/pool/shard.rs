@@ -529,7 +529,7 @@ impl<K, C, H: Reference, A: Clone> Shard<K, C, H, A> {
         self.closed
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(hpx_loom)))]
     pub(super) fn of(&self, host: usize) -> super::host::OfHost {
         self.hosts[host].counts()
     }
