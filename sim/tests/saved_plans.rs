@@ -11,6 +11,7 @@
 //! | `an-idle-peer-that-reads-nothing` | an idle HTTP/2 connection whose peer read nothing waited for ever to say goodbye: `close` hung, and its place in the pool was gone |
 //! | `dead-before-its-waiter-looked` | a connection that died after it was given to a waiter, who went away without a look, was idle for good; the next request for its key dropped it, with it its host, and panicked |
 //! | `a-dead-one-keeps-a-host-starving` | the same: for a host that waited for room it was closed again and again, and no room came of it |
+//! | `a-head-stands-behind-bodies` | nothing: a rule accused a response whose head came late, behind the bodies on its connection |
 //! | `restart-while-subscribed` | nothing: it shows how a plan is written by hand |
 
 use std::{fs, path::Path};

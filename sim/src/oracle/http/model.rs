@@ -101,7 +101,9 @@ impl Course {
     pub(super) fn bytes_beside(&self, call: &Call) -> u64 {
         let Some(link) = call.on.and_then(|on| self.links.get(&on)) else { return 0 };
         let calls = link.calls.iter().filter_map(|other| self.calls.get(other));
-        calls.filter(|other| !other.is_over() || other.ended >= call.head).map(|other| other.bytes).sum()
+        let since = call.head.unwrap_or(call.called);
+        let was_beside = |other: &&Call| other.ended.is_none_or(|ended| ended >= since);
+        calls.filter(was_beside).map(|other| other.bytes).sum()
     }
 
     /// The connection that has this socket.

@@ -93,11 +93,11 @@ fn succeeds(scene: &Scene<'_>, judge: &mut Judge) {
     let Some(call) = call.filter(|call| call.called.since_epoch() >= settled) else { return };
     // A line longer than the pool is wide takes its time, as the configuration has it.
     let waited = call.has_waited && *kind == hpx_transport::ErrorKind::Timeout;
-    // A body takes turns with those beside it.
+    // A body takes turns with those beside it, and a head stands behind what of them is on its way.
+    let config = &scene.http.config;
+    let timeout_ms = if *in_body { config.body_timeout_ms } else { config.request_timeout_ms };
     let turn = behind(scene.http, scene.course.bytes_beside(call));
-    let has_turns = *in_body
-        && *kind == hpx_transport::ErrorKind::Timeout
-        && turn >= Duration::from_millis(scene.http.config.body_timeout_ms);
+    let has_turns = *kind == hpx_transport::ErrorKind::Timeout && turn >= Duration::from_millis(timeout_ms);
     if waited || has_turns || !scene.plan.is_core(scene.client) || scene.course.close_called.is_some() {
         return;
     }
