@@ -71,11 +71,12 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Goes on with the body of the request; how much of it is left.
+    /// Goes on with the body of the request. Ready when all of it was handed over.
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.upload.poll(cx)
     }
 
+    /// How much of that is left.
     pub(super) fn left(&self) -> usize {
         self.upload.rest.len()
     }
@@ -118,10 +119,6 @@ struct Upload {
 }
 
 impl Upload {
-    fn is_over(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     /// Sends as much as flow control allows.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Bounded by the body.
@@ -188,7 +185,7 @@ impl Incoming {
 
     /// Nothing more comes. What is left of the request's body is the task's: the peer may have answered before it read it.
     fn end(&mut self) {
-        let left = self.stream.take().filter(|stream| !stream.upload.is_over());
+        let left = self.stream.take().filter(|stream| stream.left() > 0);
         // Dropped where the task has ended, outside the lock.
         drop(left.and_then(|stream| self.shared.inbox.leave(stream)));
     }
